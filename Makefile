@@ -1,0 +1,88 @@
+# Each target makes the virtual environment it needs; `make help` lists them.
+# Variables: PYTHON=python3.12 (the interpreter, >= 3.11), ARGS="-k pause" (passed on), WORKERS=2 (parallel tests).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell scripts/find-python)
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN_READY := $(VENV)/.ready-examples-$(VERSION)
+DEV_READY := $(VENV)/.ready-dev-$(VERSION)
+WORKERS ?= auto
+ARGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: $(RUN_READY) ## The e-mail service: 2 API and 2 worker processes, 500 invites, a table at the end
+	$(BIN)/python -m examples.email_service $(ARGS)
+
+.PHONY: test
+test: check suite ## Everything that must pass before a change lands: lint, types, all tests
+
+.PHONY: check
+check: lint types lua ## Lint and type checks of Python and Lua, no tests
+
+.PHONY: lint
+lint: $(DEV_READY) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+.PHONY: types
+types: $(DEV_READY) ## mypy (strict) and pyright
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+.PHONY: lua
+lua: $(DEV_READY) ## Assemble every Lua script and lint it
+	$(BIN)/python tests/lua_lint.py
+
+# Tests marked `alone` measure time; they run afterwards, one by one. Exit code 5 means that none is selected.
+.PHONY: suite
+suite: $(DEV_READY) ## The test suite on fakeredis and on a real server
+	scripts/redis-server
+	$(BIN)/pytest -n $(WORKERS) -m "not alone" $(ARGS)
+	$(BIN)/pytest -m alone $(ARGS) || [ $$? -eq 5 ]
+
+.PHONY: conformance
+conformance: $(DEV_READY) ## The scenarios of real BullMQ against their goldens
+	scripts/redis-server
+	$(BIN)/pytest -n $(WORKERS) tests/conformance $(ARGS)
+
+.PHONY: docs
+docs: $(DEV_READY) ## Run every Python snippet of README.md and docs/
+	scripts/redis-server
+	$(BIN)/pytest tests/docs $(ARGS)
+
+.PHONY: bench
+bench: $(DEV_READY) ## Throughput side by side with BullMQ for Node (needs npm)
+	scripts/redis-server
+	npm install --prefix benchmarks --no-audit --no-fund --silent
+	$(BIN)/python -m benchmarks.throughput $(ARGS)
+
+.PHONY: format
+format: $(DEV_READY) ## Format the Python code
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+.PHONY: dist
+dist: $(DEV_READY) ## Build the sdist and the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build
+
+.PHONY: clean
+clean: ## Remove the virtual environment, caches and build results
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules */node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN_READY): pyproject.toml
+	scripts/make-venv "$(PYTHON)" "$(VENV)" examples
+	@touch $@
+
+$(DEV_READY): pyproject.toml
+	scripts/make-venv "$(PYTHON)" "$(VENV)" dev
+	@touch $@ $(RUN_READY)
