@@ -1,0 +1,65 @@
+"""Fixtures that all tests share.
+
+Which one to ask for:
+
+- `redis_url`: the URL for `Queue(connection=...)`; the test runs twice, on fakeredis and on a real server.
+- `connection`: an open `pyqueue._redis.connection.Connection` to the same database, closed afterwards.
+- `redis_client`: a plain `redis.asyncio` client of the same database, answers str; look behind pyqueue's back.
+- `prefix`: a key prefix nobody else uses.
+- `backend`: "fake" or "redis", for the rare test that must know.
+- `server`: the real server alone; the test runs once, and says so with `@pytest.mark.needs_server`.
+
+Asynchronous tests are marked `pytestmark = pytest.mark.anyio`. Every test begins with an empty database.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from tests.support.server import RedisServer
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """asyncio: redis-py runs on nothing else."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def _server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer.started(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(_server_process: RedisServer) -> RedisServer:
+    """A real server without keys, one process for the whole session (of each xdist worker)."""
+    _server_process.flush()
+    return _server_process
+
+
+@pytest.fixture(params=["fake", "redis"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The kind of server behind `redis_url`."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def redis_url(backend: str, request: pytest.FixtureRequest) -> str:
+    """URL of an empty database."""
+    if backend == "fake":
+        return f"memory://test-{uuid.uuid4().hex}"
+    server: RedisServer = request.getfixturevalue("server")
+    return server.url
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix of this test's own."""
+    return f"t{uuid.uuid4().hex[:8]}"

