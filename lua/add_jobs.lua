@@ -1,0 +1,35 @@
+--- Add jobs to a queue, each to its place: ready, prioritized, delayed or waiting for children.
+--- Transition: (new) -> wait | prioritized | delayed | waiting-children.
+--- @key id string counter of generated ids
+--- @key meta hash settings
+--- @key wait list ids ready to run; new ones enter at the head
+--- @key active list
+--- @key prioritized zset
+--- @key pc string
+--- @key delayed zset
+--- @key waiting_children zset
+--- @key completed zset
+--- @key marker zset
+--- @key events stream
+--- @derived {prefix}{id} hash one job
+--- @arg prefix string key prefix of the queue, ends with ':'
+--- @arg now_ms int unix milliseconds; 0 = the server's TIME
+--- @arg sender string uuid of the producer
+--- @arg sequence int number of the call; 0 = keep no record
+--- @arg record_ms int how long the exchange record lives
+--- @rows jobs job_id name data opts timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup
+--- job_id: '' = generate one; timestamp_ms: 0 = now; placement: '' by delay and priority, lifo, children;
+--- parent_key, parent, dedup: '' = none
+--- @return [now_ms, job_ids, statuses]; status: 0 created, 1 duplicate, 2 deduplicated, 3 replaced a job, or a code
+--- @include clock exchange add
+
+local now = resolve_now(now_ms)
+local record, stale = recall_exchange(prefix, sender, sequence)
+if stale < 0 then
+  return stale
+elseif record then
+  return { now, record.i, record.c }
+end
+local job_ids, statuses = add_jobs(keys, jobs, now)
+record_exchange(prefix, sender, sequence, record_ms, { i = job_ids, c = statuses })
+return { now, job_ids, statuses }

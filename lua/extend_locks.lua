@@ -1,0 +1,28 @@
+--- Extend the locks of running jobs.
+--- @key stalled set ids without a sign of life
+--- @derived {prefix}{id}:lock string token; expires
+--- @arg prefix string key prefix of the queue, ends with ':'
+--- @arg lock_ms int how long the locks last from now
+--- @rows locks id token
+--- @return ids whose lock is gone or held by another
+
+local lock_keys, lost, extended = {}, {}, {}
+for i, lock in ipairs(locks) do
+  lock_keys[i] = prefix .. lock.id .. ':lock'
+end
+if #lock_keys == 0 then
+  return lost
+end
+local held = redis.call('MGET', unpack(lock_keys))
+for i, lock in ipairs(locks) do
+  if held[i] == lock.token then
+    redis.call('PEXPIRE', lock_keys[i], lock_ms)
+    extended[#extended + 1] = lock.id
+  else
+    lost[#lost + 1] = lock.id
+  end
+end
+if #extended > 0 then
+  redis.call('SREM', keys.stalled, unpack(extended))
+end
+return lost

@@ -1,0 +1,43 @@
+--- Delayed jobs: scores that keep the order within a millisecond, and promotion when they are due.
+--- @include clock events markers ready
+--- @uses delayed wait
+--- @event delayed waiting
+
+--- One millisecond has room for 4096 jobs in order.
+local JOBS_PER_MS = 4096
+--- Delayed jobs made ready per call, so that a large backlog never blocks Redis; the rest follows in the next call.
+local PROMOTIONS_PER_CALL = 100
+
+--- Score for a job due at a millisecond: behind those already there.
+local function delayed_score(keys, due_ms)
+  local low = due_ms * JOBS_PER_MS
+  local high = low + JOBS_PER_MS - 1
+  local last = redis.call('ZREVRANGEBYSCORE', keys.delayed, integer(high), integer(low), 'WITHSCORES', 'LIMIT', 0, 1)
+  if last[2] then
+    return math.min(tonumber(last[2]) + 1, high)
+  end
+  return low
+end
+
+--- Put a job into the delayed set and announce it. The event carries the absolute time, the hash the delay.
+local function delay_job(keys, job_id, due_ms)
+  redis.call('ZADD', keys.delayed, integer(delayed_score(keys, due_ms)), job_id)
+  emit(keys, 'delayed', 'jobId', job_id, 'delay', integer(due_ms))
+end
+
+--- Make due jobs ready, at most `limit`; returns how many.
+local function promote_delayed(keys, now, blocked, limit)
+  local due = redis.call('ZRANGEBYSCORE', keys.delayed, 0, integer((now + 1) * JOBS_PER_MS - 1), 'LIMIT', 0, limit)
+  if #due == 0 then
+    return 0
+  end
+  redis.call('ZREM', keys.delayed, unpack(due))
+  for _, job_id in ipairs(due) do
+    local job_key = keys.prefix .. job_id
+    push_back(keys, job_id, tonumber(redis.call('HGET', job_key, 'priority') or 0) or 0, false)
+    emit(keys, 'waiting', 'jobId', job_id, 'prev', 'delayed')
+    redis.call('HSET', job_key, 'delay', 0)
+  end
+  mark_ready(keys, blocked)
+  return #due
+end

@@ -1,0 +1,54 @@
+--- Remove a job, alone or with its children: those it waits for and those it had.
+--- @include keys events remove states
+--- @event removed waiting
+
+--- Whether the job or, with its children, any job it still waits for is locked by a worker.
+local function is_family_locked(job_key, with_children, visited)
+  visited[job_key] = true
+  if redis.call('EXISTS', job_key .. ':lock') == 1 then
+    return true
+  end
+  local children = with_children and redis.call('SMEMBERS', job_key .. ':dependencies') or {}
+  for _, child_key in ipairs(children) do
+    if not visited[child_key] and is_family_locked(child_key, true, visited) then
+      return true
+    end
+  end
+  return false
+end
+
+--- Keys of all children, in the order in which they are removed: completed, ignored, unsuccessful, pending.
+local function child_keys(job_key)
+  local children = redis.call('HKEYS', job_key .. ':processed')
+  local function append(others)
+    for _, child_key in ipairs(others) do
+      children[#children + 1] = child_key
+    end
+  end
+  append(redis.call('HKEYS', job_key .. ':failed'))
+  append(redis.call('ZRANGE', job_key .. ':unsuccessful', 0, -1))
+  append(redis.call('SMEMBERS', job_key .. ':dependencies'))
+  return children
+end
+
+--- Remove a job from its parent, its state and Redis, its children first. `walk`: with_children, and what is collected:
+--- visited (job keys; a damaged family may be a circle) and queues that got events (prefix -> keys). `parent_key` is
+--- the parent that is removed with it, nil for the first.
+local function remove_family(keys, job_id, walk, parent_key)
+  local job_key = keys.prefix .. job_id
+  walk.visited[job_key] = true
+  local values = redis.call('HMGET', job_key, 'parentKey', 'deid')
+  detach_from_parent(job_key, false, parent_key or values[1])
+  for _, child_key in ipairs(walk.with_children and child_keys(job_key) or {}) do
+    if not walk.visited[child_key] then
+      local child_prefix, child_id = split_job_key(child_key)
+      remove_family(derive_keys(child_prefix), child_id, walk, job_key)
+    end
+  end
+  local place = leave_place(keys, job_id)
+  free_deduplication(keys, job_id, values[2])
+  if delete_job_keys(job_key) > 0 then
+    emit(keys, 'removed', 'jobId', job_id, 'prev', place)
+    walk.queues[keys.prefix] = keys
+  end
+end

@@ -1,0 +1,38 @@
+--- Create a job: its hash, its place in the queue, its events.
+--- @include clock events markers ready delayed
+--- @uses wait
+--- @event added waiting delayed
+
+--- Write the fields every new job has. `job`: name data opts delay_ms priority, and parent_key parent
+--- scheduler_id deduplication_id where they are not ''.
+local function store_job(keys, job_id, job, timestamp)
+  local fields = {
+    'name', job.name, 'data', job.data, 'opts', job.opts, 'timestamp', integer(timestamp),
+    'delay', integer(job.delay_ms), 'priority', integer(job.priority),
+  }
+  local function add(name, value)
+    if value and value ~= '' then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = value
+    end
+  end
+  add('parentKey', job.parent_key)
+  add('parent', job.parent)
+  add('rjk', job.scheduler_id)
+  add('deid', job.deduplication_id)
+  redis.call('HSET', keys.prefix .. job_id, unpack(fields))
+  emit(keys, 'added', 'jobId', job_id, 'name', job.name)
+end
+
+--- Store a job and put it in its place: what schedulers and keep-last deduplication do at `now`.
+local function enqueue_job(keys, job_id, job, now, blocked)
+  store_job(keys, job_id, job, now)
+  if job.delay_ms > 0 then
+    delay_job(keys, job_id, now + job.delay_ms)
+    mark_delayed(keys)
+    return
+  end
+  push_back(keys, job_id, job.priority, job.lifo)
+  mark_ready(keys, blocked)
+  emit(keys, 'waiting', 'jobId', job_id)
+end

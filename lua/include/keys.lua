@@ -1,0 +1,33 @@
+--- Key names computed inside scripts: another queue's keys, and the parts of a job key.
+
+--- The keys table of another queue with the same hash tag (parents and children of flows).
+local function derive_keys(prefix)
+  return {
+    prefix = prefix,
+    id = prefix .. 'id',
+    meta = prefix .. 'meta',
+    wait = prefix .. 'wait',
+    paused = prefix .. 'paused',
+    active = prefix .. 'active',
+    prioritized = prefix .. 'prioritized',
+    pc = prefix .. 'pc',
+    delayed = prefix .. 'delayed',
+    waiting_children = prefix .. 'waiting-children',
+    completed = prefix .. 'completed',
+    failed = prefix .. 'failed',
+    marker = prefix .. 'marker',
+    events = prefix .. 'events',
+    schedulers = prefix .. 'repeat',
+  }
+end
+
+--- Prefix (with its colon) and id of a job key: ids of flow jobs hold no colon, so the last one separates.
+local function split_job_key(job_key)
+  return string.match(job_key, '^(.*:)([^:]*)$')
+end
+
+--- Delete a job's hash and everything below it except its lock; returns how many keys existed.
+local function delete_job_keys(job_key)
+  return redis.call('DEL', job_key, job_key .. ':logs', job_key .. ':dependencies', job_key .. ':processed',
+    job_key .. ':failed', job_key .. ':unsuccessful')
+end

@@ -1,0 +1,94 @@
+--- What a child's end does to its parent, which may live in another queue.
+--- @include clock keys events markers ready delayed
+--- @event waiting delayed
+
+--- A parent that was just taken out of waiting-children (or delayed) becomes ready, first in its line.
+local function move_parent_to_wait(keys, parent_id, now)
+  local values = redis.call('HMGET', keys.prefix .. parent_id, 'priority', 'delay')
+  local delay_ms = tonumber(values[2] or 0) or 0
+  if delay_ms > 0 then
+    redis.call('ZADD', keys.delayed, integer((now + delay_ms) * JOBS_PER_MS), parent_id)
+    emit(keys, 'delayed', 'jobId', parent_id, 'delay', integer(now + delay_ms))
+    mark_delayed(keys)
+    return
+  end
+  local priority = tonumber(values[1] or 0) or 0
+  if priority > 0 then
+    push_prioritized(keys, parent_id, priority)
+  else
+    redis.call('RPUSH', keys.wait, parent_id)
+  end
+  mark_ready(keys, is_blocked(keys, read_meta(keys)))
+  emit(keys, 'waiting', 'jobId', parent_id, 'prev', 'waiting-children')
+end
+
+--- Release a parent that waits for nothing any more.
+local function release_parent_if_ready(parent_key, now)
+  local parent_prefix, parent_id = split_job_key(parent_key)
+  if redis.call('SCARD', parent_key .. ':dependencies') > 0 or redis.call('EXISTS', parent_key) == 0 then
+    return
+  end
+  local keys = derive_keys(parent_prefix)
+  if redis.call('ZREM', keys.waiting_children, parent_id) == 1 then
+    move_parent_to_wait(keys, parent_id, now)
+  end
+end
+
+--- A completed child hands its return value to its parent.
+local function child_completed(child_key, parent_key, return_value, now)
+  if redis.call('SREM', parent_key .. ':dependencies', child_key) == 1 then
+    redis.call('HSET', parent_key .. ':processed', child_key, return_value)
+    release_parent_if_ready(parent_key, now)
+  end
+end
+
+--- The parent must fail: with this reason when a worker next takes it.
+local function fail_parent(child_key, parent_key, now)
+  redis.call('ZADD', parent_key .. ':unsuccessful', integer(now), child_key)
+  if redis.call('EXISTS', parent_key) == 0 then
+    return
+  end
+  local parent_prefix, parent_id = split_job_key(parent_key)
+  local keys = derive_keys(parent_prefix)
+  local reason = 'child ' .. child_key .. ' failed'
+  if redis.call('ZREM', keys.waiting_children, parent_id) == 1 then
+    redis.call('HSET', parent_key, 'defa', reason)
+    move_parent_to_wait(keys, parent_id, now)
+  elseif redis.call('ZREM', keys.delayed, parent_id) == 1 then
+    redis.call('HSET', parent_key, 'defa', reason, 'delay', 0)
+    move_parent_to_wait(keys, parent_id, now)
+  elseif not redis.call('ZSCORE', keys.failed, parent_id) then
+    redis.call('HSET', parent_key, 'defa', reason)
+  end
+end
+
+--- The parent goes on at once, even with children pending.
+local function continue_parent(child_key, parent_key, reason, now)
+  redis.call('HSET', parent_key .. ':failed', child_key, reason)
+  local parent_prefix, parent_id = split_job_key(parent_key)
+  local keys = derive_keys(parent_prefix)
+  if redis.call('ZREM', keys.waiting_children, parent_id) == 1 then
+    move_parent_to_wait(keys, parent_id, now)
+  end
+end
+
+--- A child failed for good; its `parent` record says what that means. Without a policy the parent keeps waiting.
+local function child_failed(child_key, parent_key, parent_json, reason, now)
+  local readable, policy = pcall(cjson.decode, parent_json or '{}')
+  if not readable or type(policy) ~= 'table' or not (policy.fpof or policy.cpof or policy.idof or policy.rdof) then
+    return
+  end
+  if redis.call('SREM', parent_key .. ':dependencies', child_key) == 0 then
+    return
+  end
+  if policy.fpof then
+    fail_parent(child_key, parent_key, now)
+  elseif policy.cpof then
+    continue_parent(child_key, parent_key, reason, now)
+  else
+    release_parent_if_ready(parent_key, now)
+    if policy.idof then
+      redis.call('HSET', parent_key .. ':failed', child_key, reason)
+    end
+  end
+end

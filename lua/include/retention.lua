@@ -1,0 +1,31 @@
+--- Remove old finished jobs: by age and by count, in bounded slices.
+--- @include clock remove
+
+--- Removals per call, so that a large backlog never blocks Redis; the rest follows at the next finish.
+local REMOVALS_PER_CALL = 100
+
+--- Delete jobs and their entries in a set of finished jobs.
+local function remove_finished(keys, set_key, job_ids)
+  for _, job_id in ipairs(job_ids) do
+    remove_job(keys, job_id, false, false)
+  end
+  if #job_ids > 0 then
+    redis.call('ZREM', set_key, unpack(job_ids))
+  end
+end
+
+--- Apply one policy to `set_key` (the completed or failed set). keep: count (-1 all), age_s (-1 none), limit.
+local function retain(keys, set_key, keep, now)
+  if keep.age_s >= 0 then
+    local oldest_kept = now - keep.age_s * 1000
+    local limit = math.min(keep.limit, REMOVALS_PER_CALL)
+    remove_finished(keys, set_key,
+      redis.call('ZREVRANGEBYSCORE', set_key, integer(oldest_kept), 0, 'LIMIT', 0, limit))
+  end
+  if keep.count > 0 then
+    local surplus = redis.call('ZCARD', set_key) - keep.count
+    if surplus > 0 then
+      remove_finished(keys, set_key, redis.call('ZRANGE', set_key, 0, math.min(surplus, REMOVALS_PER_CALL) - 1))
+    end
+  end
+end

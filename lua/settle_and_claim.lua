@@ -1,0 +1,77 @@
+--- Settle the outcomes of active jobs and claim ready ones, in one atomic step.
+--- Transition: active -> completed | failed | delayed | wait | waiting-children;  wait | prioritized -> active.
+--- @key wait list ids ready to run; served from the tail
+--- @key active list ids claimed by some worker, newest at the head
+--- @key prioritized zset ids ready to run, by priority
+--- @key pc string counter that keeps the order within a priority
+--- @key delayed zset ids that wait for their time; score = ms * 4096 + sequence
+--- @key waiting_children zset parents that wait for children
+--- @key completed zset score = end in ms
+--- @key failed zset score = end in ms
+--- @key stalled set ids without a sign of life
+--- @key limiter string jobs started in the current window; expires
+--- @key marker zset wakes idle workers
+--- @key events stream
+--- @key meta hash settings
+--- @key id string counter of generated ids
+--- @key metrics_completed hash
+--- @key metrics_completed_data list
+--- @key metrics_failed hash
+--- @key metrics_failed_data list
+--- @derived {prefix}{id} hash one job
+--- @arg prefix string key prefix of the queue, ends with ':'
+--- @arg now_ms int unix milliseconds; 0 = the server's TIME
+--- @arg sender string uuid of the worker
+--- @arg sequence int number of the exchange; 0 = keep no record
+--- @arg record_ms int how long the exchange record lives
+--- @arg claim int how many jobs to claim, at most
+--- @arg token string lock token, or the part before its number
+--- @arg first_token int number of the first token; -1 = use the token as it is
+--- @arg lock_ms int how long a lock lasts
+--- @arg worker_name string stored on each job; '' = none
+--- @arg limiter_max int the worker's rate limit; 0 = none
+--- @arg limiter_duration_ms int window of the rate limit
+--- @arg metrics_points int minutes of metrics to keep; 0 = none
+--- @arg suspects int how many jobs that stalled before may be claimed
+--- @arg rearm int 1 = put the marker back if work is ready: the sender popped it and cannot use it
+--- @rows outcomes id token kind value stacktrace number:int attempts:int keep_count:int keep_age_s:int keep_limit:int
+--- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
+--- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms]; claimed: rows of id, token, flat fields
+--- @include clock settle claim replay
+
+local now = resolve_now(now_ms)
+local worker = {
+  token = token, first_token = first_token, lock_ms = lock_ms, name = worker_name, limiter_max = limiter_max,
+  limiter_duration_ms = limiter_duration_ms, suspects = suspects,
+}
+
+local record, stale = recall_exchange(prefix, sender, sequence)
+if stale < 0 then
+  return stale
+elseif record then
+  return replay_exchange(keys, record, worker, now)
+end
+
+-- The first write decides whether Redis refuses the script for lack of memory. DEL never is refused, so finished
+-- jobs can be settled, and memory given back, on a full server.
+redis.call('DEL', prefix .. 'pyq:none')
+
+local q = { keys = keys, now = now, meta = read_meta(keys) }
+promote_before_retry(q, outcomes)
+local codes, finished = settle_jobs(q, outcomes, metrics_points)
+local claimed, limit_ms, ran_out = {}, 0, true
+if claim > 0 then
+  claimed, limit_ms, ran_out = claim_jobs(keys, q.meta, worker, claim, now)
+end
+local due = ran_out and next_delayed(keys)
+if #outcomes > 0 then
+  trim_events(keys, q.meta)
+end
+if finished > 0 and #claimed == 0 and ran_out and not (claim > 0 and due) then
+  announce_drained(keys)
+end
+if rearm == 1 then
+  rearm_marker(keys, q.meta)
+end
+record_exchange(prefix, sender, sequence, record_ms, { c = codes, j = claimed_ids(claimed), t = first_token })
+return { now, codes, claimed, due and math.floor(due) or 0, math.max(limit_ms, limit_left(keys, outcomes)) }

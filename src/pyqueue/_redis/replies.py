@@ -1,0 +1,40 @@
+"""Shape replies of Redis: bytes or text, flat arrays or maps, numbers as text.
+
+A client that was handed to us may decode replies and speak RESP3, so everything above this module sees one shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pyqueue.types import Raw
+
+
+def text(raw: Raw | float | None) -> str:
+    """A reply as text; undecodable bytes are replaced, because ids and reasons must never break a worker."""
+    if isinstance(raw, bytes):
+        return raw.decode("utf-8", "replace")
+    return "" if raw is None else str(raw)
+
+
+def number(raw: Raw | float | None) -> int:
+    """A reply as an integer; absent or unreadable counts as 0, fractions are truncated as Node does."""
+    if isinstance(raw, int):
+        return raw
+    try:
+        return int(float(raw)) if raw is not None and b"." in _bytes(raw) else int(raw or 0)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def pairs(reply: Sequence[Any] | Mapping[Any, Any]) -> dict[str, Raw]:
+    """A hash as a dictionary, from a flat array (RESP2, scripts) or a map (RESP3)."""
+    if isinstance(reply, Mapping):
+        return {text(key): value for key, value in reply.items()}
+    flat = iter(reply)
+    return {text(key): value for key, value in zip(flat, flat, strict=True)}
+
+
+def _bytes(raw: Raw | float) -> bytes:
+    return raw if isinstance(raw, bytes) else str(raw).encode()

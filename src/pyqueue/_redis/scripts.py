@@ -1,0 +1,288 @@
+"""Load the Lua scripts: read headers, resolve includes, bind names.
+
+A script's header is its binding: the loader turns `@key` lines into a table `keys`, `@arg` lines into locals and the
+`@rows` line into a table of records, and Python passes the same names, so a wrong name fails before the network.
+Running a script is `Commands.call` in `connection`; which arguments it gets is decided in `pyqueue._store`.
+
+Header lines (the leading comment block of the file):
+
+    --- Summary sentence.
+    --- Transition: wait -> active
+    --- @key NAME TYPE text            attribute NAME of QueueKeys; the body reads keys.NAME
+    --- @derived PATTERN TYPE text     keys built from the prefix and an id (same hash tag)
+    --- @arg NAME int|string text      a local NAME
+    --- @rows NAME field[:int] ...     the rest of ARGV, one record per row
+    --- @return text
+    --- @error CODE Name text
+    --- @event name ...
+    --- @include name ...
+    --- @uses name ...                 includes only: fields of the keys table they touch
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha1
+from pathlib import Path
+from typing import Final
+
+from pyqueue._redis.keys import SUFFIXES, QueueKeys
+from pyqueue.types import Arg
+
+_PACKAGE: Final = Path(__file__).resolve().parent.parent
+#: An installed wheel carries the scripts in the package; a checkout has them beside `src/`.
+_DIRECTORIES: Final = (_PACKAGE / "_lua", _PACKAGE.parent.parent / "lua")
+_TAG: Final = re.compile(r"^@(\w+)\s*(.*)$")
+_NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")
+
+
+class ScriptHeaderError(Exception):
+    """A Lua file's header cannot be read; the message names file and line. A defect of pyqueue itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The machine-read comment block of one Lua file."""
+
+    name: str
+    summary: str
+    transition: str
+    keys: tuple[tuple[str, str, str], ...]  # name, type, text
+    derived: tuple[tuple[str, str, str], ...]  # pattern, type, text
+    args: tuple[tuple[str, str, str], ...]  # name, int | string, text
+    rows: tuple[str, tuple[str, ...]] | None  # name, fields ("field" or "field:int")
+    returns: str
+    errors: tuple[tuple[int, str, str], ...]  # code, exception name, text
+    events: tuple[str, ...]
+    includes: tuple[str, ...]
+    uses: tuple[str, ...]
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One assembled script, ready for EVALSHA."""
+
+    name: str
+    text: str
+    sha: str
+    header: Header
+    keys: tuple[str, ...]  # names of the declared keys, in the order of KEYS
+    args: tuple[str, ...]  # names of the arguments, in the order of ARGV
+    row_fields: tuple[str, ...]  # fields of one row; empty for a script without rows
+    includes: tuple[str, ...]
+    events: tuple[str, ...]
+    errors: Mapping[int, str]
+    _bound: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
+
+    def bind(self, keys: QueueKeys) -> tuple[str, ...]:
+        """Key names for KEYS, remembered per queue."""
+        bound = self._bound.get(keys.base)
+        if bound is None:
+            bound = self._bound[keys.base] = tuple(getattr(keys, name) for name in self.keys)
+        return bound
+
+    def pack(self, args: Mapping[str, Arg], rows: Iterable[Sequence[Arg]] = ()) -> list[Arg]:
+        """ARGV from named arguments and rows; TypeError on a missing or unknown name or a row of the wrong width."""
+        try:
+            packed = [args[name] for name in self.args]
+        except KeyError:
+            raise TypeError(self._mismatch(args)) from None
+        if len(args) != len(packed):
+            raise TypeError(self._mismatch(args))
+        width = len(self.row_fields)
+        for row in rows:
+            if len(row) != width:
+                raise TypeError(f"script {self.name}: a row has {len(row)} fields, it must have {width}")
+            packed.extend(row)
+        return packed
+
+    def _mismatch(self, args: Mapping[str, Arg]) -> str:
+        missing = [name for name in self.args if name not in args]
+        unknown = [name for name in args if name not in self.args]
+        return f"script {self.name}: missing arguments {missing}, unknown arguments {unknown}"
+
+
+@cache
+def directory() -> Path:
+    """Where the Lua files are: inside an installed package or beside `src/` in a checkout."""
+    for candidate in _DIRECTORIES:
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(
+        f"pyqueue's Lua scripts are in none of {[str(d) for d in _DIRECTORIES]}: reinstall pyqueue-redis"
+    )
+
+
+def names() -> list[str]:
+    """Names of all scripts, sorted."""
+    return sorted(path.stem for path in directory().glob("*.lua"))
+
+
+@cache
+def load(name: str) -> Script:
+    """Read and assemble `lua/NAME.lua`, once per process."""
+    header = read_header(directory() / f"{name}.lua")
+    if header.uses:
+        raise ScriptHeaderError(f"{name}: @uses belongs to includes; a script declares @key")
+    includes = _ordered_includes(header)
+    _check_keys(header, includes)
+    text = "\n".join([*(i.body for i in includes), _bindings(header), header.body]) + "\n"
+    errors = {code: error for part in (*includes, header) for code, error, _ in part.errors}
+    events = sorted({event for part in (*includes, header) for event in part.events})
+    return Script(
+        name=name,
+        text=text,
+        sha=sha1(text.encode(), usedforsecurity=False).hexdigest(),
+        header=header,
+        keys=tuple(key for key, _, _ in header.keys),
+        args=tuple(arg for arg, _, _ in header.args),
+        row_fields=tuple(f.partition(":")[0] for f in header.rows[1]) if header.rows else (),
+        includes=tuple(i.name for i in includes),
+        events=tuple(events),
+        errors=errors,
+    )
+
+
+def read_header(path: Path) -> Header:
+    """Parse one Lua file; ScriptHeaderError names what is wrong and where."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    reader = _HeaderReader(path.stem)
+    end = 0
+    for number, line in enumerate(lines, 1):
+        if not line.startswith("---"):
+            break
+        end = number
+        reader.read(number, line[3:].strip())
+    return reader.finish("\n".join(lines[end:]).strip("\n"))
+
+
+class _HeaderReader:
+    """Collects the lines of one header."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.text: list[str] = []
+        self.transition = ""
+        self.entries: dict[str, list[tuple[str, ...]]] = {}
+
+    def read(self, number: int, line: str) -> None:
+        tag = _TAG.match(line)
+        if tag:
+            self._read_tag(number, tag[1], tag[2].split())
+        elif line.startswith("Transition:"):
+            self.transition = line.removeprefix("Transition:").strip()
+        elif not self.entries:
+            self.text.append(line)
+        # Text below a tag continues its explanation; it binds nothing.
+
+    def _read_tag(self, number: int, tag: str, words: list[str]) -> None:
+        problem = self._problem(tag, words)
+        if problem:
+            raise ScriptHeaderError(f"{self.name}.lua:{number}: @{tag}: {problem}")
+        self.entries.setdefault(tag, []).append(tuple(words))
+
+    def _problem(self, tag: str, words: list[str]) -> str:
+        minimum = {"key": 2, "derived": 2, "arg": 2, "rows": 2, "return": 1, "error": 2}
+        if tag not in {*minimum, "event", "include", "uses"}:
+            return "unknown tag"
+        if len(words) < minimum.get(tag, 1):
+            return "too few words"
+        if tag == "key" and words[0] not in SUFFIXES:
+            return f"{words[0]} is no attribute of QueueKeys"
+        if tag == "arg" and (not _NAME.match(words[0]) or words[1] not in {"int", "string"}):
+            return "expected NAME int|string"
+        if tag == "error" and not re.fullmatch(r"-\d+", words[0]):
+            return "expected a negative code"
+        if tag == "uses" and not set(words) <= set(SUFFIXES):
+            return f"{sorted(set(words) - set(SUFFIXES))} are no attributes of QueueKeys"
+        if tag == "rows" and "rows" in self.entries:
+            return "only one per script"
+        return ""
+
+    def _triples(self, tag: str) -> tuple[tuple[str, str, str], ...]:
+        return tuple((w[0], w[1], " ".join(w[2:])) for w in self.entries.get(tag, []))
+
+    def _words(self, tag: str) -> tuple[str, ...]:
+        return tuple(word for words in self.entries.get(tag, []) for word in words)
+
+    def finish(self, body: str) -> Header:
+        if not self.text:
+            raise ScriptHeaderError(f"{self.name}.lua: the header has no summary")
+        rows = self.entries.get("rows")
+        return Header(
+            name=self.name,
+            summary=" ".join(self.text),
+            transition=self.transition,
+            keys=self._triples("key"),
+            derived=self._triples("derived"),
+            args=self._triples("arg"),
+            rows=(rows[0][0], rows[0][1:]) if rows else None,
+            returns=" ".join(self._words("return")),
+            errors=tuple((int(code), error, text) for code, error, text in self._triples("error")),
+            events=self._words("event"),
+            includes=self._words("include"),
+            uses=self._words("uses"),
+            body=body,
+        )
+
+
+@cache
+def _include(name: str) -> Header:
+    header = read_header(directory() / "include" / f"{name}.lua")
+    if header.keys or header.args or header.rows:
+        raise ScriptHeaderError(f"include {name}: @key, @arg and @rows belong to scripts; an include has @uses")
+    return header
+
+
+def _ordered_includes(header: Header) -> list[Header]:
+    """All includes, each once, dependencies first (a local function must exist before its caller)."""
+    ordered: dict[str, Header] = {}
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            raise ScriptHeaderError(f"{header.name}: includes form a cycle: {' -> '.join((*path, name))}")
+        if name not in ordered:
+            include = _include(name)
+            for needed in include.includes:
+                visit(needed, (*path, name))
+            ordered[name] = include
+
+    for name in header.includes:
+        visit(name, ())
+    return list(ordered.values())
+
+
+def _check_keys(header: Header, includes: Sequence[Header]) -> None:
+    declared = {name for name, _, _ in header.keys}
+    for include in includes:
+        missing = set(include.uses) - declared
+        if missing:
+            raise ScriptHeaderError(f"{header.name}: include {include.name} uses undeclared keys {sorted(missing)}")
+
+
+def _bindings(header: Header) -> str:
+    lines = ["local keys = {"]
+    lines += [f"  {name} = KEYS[{i}]," for i, (name, _, _) in enumerate(header.keys, 1)]
+    lines.append("}")
+    for i, (name, kind, _) in enumerate(header.args, 1):
+        value = f"tonumber(ARGV[{i}])" if kind == "int" else f"ARGV[{i}]"
+        lines.append(f"local {name} = {value}")
+        if name == "prefix":
+            lines.append("keys.prefix = prefix")  # includes build job keys from the table alone
+    if header.rows:
+        lines += _row_bindings(header.rows, len(header.args) + 1)
+    return "\n".join(lines)
+
+
+def _row_bindings(rows: tuple[str, tuple[str, ...]], first: int) -> list[str]:
+    name, fields = rows
+    lines = [f"local {name} = {{}}", f"for i = {first}, #ARGV, {len(fields)} do", f"  {name}[#{name} + 1] = {{"]
+    for offset, row_field in enumerate(fields):
+        field_name, _, kind = row_field.partition(":")
+        value = f"ARGV[i + {offset}]"
+        lines.append(f"    {field_name} = {f'tonumber({value})' if kind == 'int' else value},")
+    return [*lines, "  }", "end"]

@@ -1,0 +1,73 @@
+"""Add jobs: one typed function for `add_jobs.lua`. Called by `Queue` only; flows have a script of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+from redis.exceptions import ResponseError
+
+from pyqueue._redis import scripts
+from pyqueue._redis.refusals import refusal_of
+from pyqueue._redis.replies import number, text
+from pyqueue._store.record import AddRow
+from pyqueue._store.sender import RECORD_MS
+from pyqueue._store.store import Store
+from pyqueue.errors import PyqueueError, ScriptError, error_from_code
+
+#: Jobs per call. Measured on Redis 7 at about 8 us of server time per job: well below 2 ms.
+MAX_ADDS: Final = 100
+
+_ADD_JOBS: Final = scripts.load("add_jobs")
+
+
+class AddStatus(IntEnum):
+    """What an add did."""
+
+    CREATED = 0
+    DUPLICATE = 1
+    """A job with this id exists; nothing was changed but, if given, its parent."""
+    DEDUPLICATED = 2
+    """Another job owns the deduplication id; its id is returned."""
+    REPLACED = 3
+    """Created, in the place of a delayed job with the same deduplication id."""
+
+
+class Added(NamedTuple):
+    """One job of an add call."""
+
+    job_id: str
+    status: AddStatus
+
+
+class AddReply(NamedTuple):
+    """What an add call did, per job in order: `Added`, or the error of this one job."""
+
+    now_ms: int
+    results: list[Added | PyqueueError]
+
+
+async def add_jobs(store: Store, rows: Sequence[AddRow], *, sender: str = "", sequence: int = 0) -> AddReply:
+    """Add up to MAX_ADDS jobs in one round trip; about 4 commands inside Redis per job.
+
+    With a sequence the same call may be sent again after a lost reply; it is then answered from its record.
+    Raises StaleExchange if a newer call of this sender was applied already.
+    """
+    reply = await store.call(_ADD_JOBS, rows, sender=sender, sequence=sequence, record_ms=RECORD_MS)
+    if isinstance(reply, int):
+        raise error_from_code(reply, queue=store.keys.queue, command="add_jobs")
+    now_ms, job_ids, statuses = reply
+    results = [_result(store.keys.queue, text(i), s) for i, s in zip(job_ids, statuses, strict=True)]
+    return AddReply(number(now_ms), results)
+
+
+def _result(queue: str, job_id: str, status: int | bytes | str) -> Added | PyqueueError:
+    if not isinstance(status, int):
+        message = text(status)
+        return refusal_of(ResponseError(message)) or ScriptError(
+            f"adding job {job_id!r} to queue {queue!r} failed: {message}"
+        )
+    if status < 0:
+        return error_from_code(status, job_id=job_id, queue=queue, command="add")
+    return Added(job_id, AddStatus(status))

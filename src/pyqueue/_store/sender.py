@@ -1,0 +1,64 @@
+"""Send exchanges so that a lost reply costs nothing.
+
+A sender numbers its exchanges. When the connection breaks it cannot know whether the script ran, so it sends the same
+number again: the script applies a number once and answers a repetition from its record. Used by `Queue` for adds and
+by the worker's engine; the record itself is written by `lua/include/exchange.lua`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+from uuid import uuid4
+
+import anyio
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pyqueue._redis.outage import Outage
+from pyqueue.errors import RedisRefused
+
+#: How long Redis remembers the last exchange of a sender. Long against any outage that a sender sits out, short
+#: against the life of the keys that ended processes leave behind (a few hundred bytes each).
+RECORD_MS: Final = 600_000
+#: An exchange is sent again for at most this long, so that its record cannot have expired: a margin for one attempt.
+RESEND_S: Final = RECORD_MS / 1000 - 60
+
+#: Refusals of a server that is starting, failing over or resharding. Nothing was applied, so the call is sent again.
+_TRANSITIONAL: Final = frozenset({"LOADING", "READONLY", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
+
+T = TypeVar("T")
+
+
+class Sender:
+    """One numbered sequence of exchanges; one is in flight at a time."""
+
+    __slots__ = ("_outage", "_sequence", "uuid")
+
+    def __init__(self, outage: Outage) -> None:
+        self.uuid = str(uuid4())
+        self._sequence = 0
+        self._outage = outage
+
+    async def send(self, attempt: Callable[[str, int], Awaitable[T]], *, timeout_s: float = RESEND_S) -> T:
+        """Run `attempt(uuid, sequence)` until it is answered; what it raises for an answer passes through.
+
+        After a connection error the same sequence is tried again, with growing jittered pauses. Raises the last
+        connection error once `timeout_s` has passed: whether the exchange was applied is then unknown.
+        """
+        self._sequence += 1
+        deadline = time.monotonic() + min(timeout_s, RESEND_S)
+        while True:
+            try:
+                reply = await attempt(self.uuid, self._sequence)
+            except (RedisConnectionError, RedisTimeoutError, RedisRefused) as error:
+                if isinstance(error, RedisRefused) and error.code not in _TRANSITIONAL:
+                    raise
+                pause_s = self._outage.failed(error)
+                if time.monotonic() + pause_s >= deadline:
+                    raise
+                await anyio.sleep(pause_s)
+            else:
+                self._outage.recovered()
+                return reply

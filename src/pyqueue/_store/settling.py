@@ -1,0 +1,191 @@
+"""Transitions of active jobs: settle outcomes, claim ready jobs, keep locks, recover what dead workers held.
+
+One typed function per script. The worker's engine, leases and stalled check call them, and `Job` for jobs that are
+handled by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from pyqueue._redis import scripts
+from pyqueue._redis.replies import number, pairs, text
+from pyqueue._store.sender import RECORD_MS
+from pyqueue._store.store import Store
+from pyqueue.errors import error_from_code
+from pyqueue.outcomes import (
+    Completed,
+    Delayed,
+    Failed,
+    Keep,
+    Outcome,
+    RateLimited,
+    Released,
+    Retried,
+    Returned,
+    WaitingForChildren,
+)
+from pyqueue.types import Arg, Raw
+
+#: More suspects than any exchange claims: no bound.
+UNBOUNDED: Final = 1_000_000
+
+_SETTLE_AND_CLAIM: Final = scripts.load("settle_and_claim")
+_EXTEND_LOCKS: Final = scripts.load("extend_locks")
+_RECOVER_STALLED: Final = scripts.load("recover_stalled")
+
+_Row: TypeAlias = tuple[Arg, ...]
+
+
+class Settlement(NamedTuple):
+    """What became of one active job, and the token that proves whose it is."""
+
+    job_id: str
+    token: str
+    outcome: Outcome
+
+
+class Claimed(NamedTuple):
+    """A job that is ours now, with all fields of its hash."""
+
+    job_id: str
+    token: str
+    fields: dict[str, Raw]
+
+
+class ClaimRequest(NamedTuple):
+    """How a worker claims: how many, under which tokens, within which limits."""
+
+    count: int
+    token: str
+    first_token: int = -1
+    """Number of the first token, `<token>:<number>`; -1 takes `token` as it is, for a single claim."""
+    lock_ms: int = 30_000
+    worker_name: str = ""
+    limiter_max: int = 0
+    limiter_duration_ms: int = 0
+    metrics_points: int = 0
+    suspects: int = UNBOUNDED
+    """How many jobs that stalled before may be among the claimed ones."""
+
+
+class ExchangeReply(NamedTuple):
+    """What one exchange did."""
+
+    now_ms: int
+    codes: list[int | str]
+    """Per settlement: 0 done, 1 no child to wait for, a negative code, or the text of an error with this one job."""
+    claimed: list[Claimed]
+    next_delayed_ms: int
+    """When the next delayed job is due; 0 = unknown, because jobs were left or none is delayed."""
+    limit_ms: int
+    """For how long the rate limit forbids to claim."""
+
+
+async def settle_and_claim(
+    store: Store,
+    settlements: Sequence[Settlement],
+    request: ClaimRequest,
+    *,
+    rearm: bool = False,
+    sender: str = "",
+    sequence: int = 0,
+) -> ExchangeReply:
+    """Apply outcomes and claim jobs: one round trip, about 4 commands inside Redis per job and direction.
+
+    With a sequence the same call may be sent again after a lost reply; it is then answered from its record.
+    Raises StaleExchange if a newer exchange of this sender was applied already.
+    """
+    reply = await store.call(
+        _SETTLE_AND_CLAIM,
+        [_row(settlement) for settlement in settlements],
+        sender=sender,
+        sequence=sequence,
+        record_ms=RECORD_MS,
+        claim=request.count,
+        token=request.token,
+        first_token=request.first_token,
+        lock_ms=request.lock_ms,
+        worker_name=request.worker_name,
+        limiter_max=request.limiter_max,
+        limiter_duration_ms=request.limiter_duration_ms,
+        metrics_points=request.metrics_points,
+        suspects=request.suspects,
+        rearm=int(rearm),
+    )
+    if isinstance(reply, int):
+        raise error_from_code(reply, queue=store.keys.queue, command="settle_and_claim")
+    now_ms, codes, claimed, next_delayed_ms, limit_ms = reply
+    return ExchangeReply(
+        number(now_ms),
+        [code if isinstance(code, int) else text(code) for code in codes],
+        [Claimed(text(job_id), text(token), pairs(fields)) for job_id, token, fields in claimed],
+        number(next_delayed_ms),
+        number(limit_ms),
+    )
+
+
+async def extend_locks(store: Store, locks: Sequence[tuple[str, str]], lock_ms: int) -> list[str]:
+    """Extend locks, given as (job id, token); returns the ids whose lock is gone or another's. One round trip."""
+    reply = await store.call(_EXTEND_LOCKS, locks, lock_ms=lock_ms)
+    return [text(job_id) for job_id in reply]
+
+
+async def recover_stalled(store: Store, max_stalled_count: int, interval_ms: int) -> list[str]:
+    """One stalled check, at most one per `interval_ms` over all workers; returns the ids of recovered jobs.
+
+    One round trip; one more per 500 jobs that were marked.
+    """
+    recovered: list[str] = []
+    resume = 0
+    while True:
+        job_ids, resume = await store.call(
+            _RECOVER_STALLED, max_stalled_count=max_stalled_count, interval_ms=interval_ms, resume=resume
+        )
+        recovered += [text(job_id) for job_id in job_ids]
+        if not resume:
+            return recovered
+
+
+def _row(settlement: Settlement) -> _Row:
+    job_id, token, outcome = settlement
+    return (job_id, token, *_ROWS[type(outcome)](outcome))
+
+
+def _completed(outcome: Completed) -> _Row:
+    keep = outcome.keep
+    return ("completed", outcome.value, "", 0, 0, keep.count, keep.age_s, keep.limit)
+
+
+def _failed(outcome: Failed) -> _Row:
+    keep = outcome.keep
+    return (
+        "failed", outcome.reason, outcome.stacktrace, 0, outcome.attempts, keep.count, keep.age_s, keep.limit
+    )  # fmt: skip
+
+
+def _retried(outcome: Retried) -> _Row:
+    kind = "backoff" if outcome.delay_ms > 0 else "retried"
+    return (kind, outcome.reason, outcome.stacktrace, outcome.delay_ms, *_NO_END)
+
+
+def _delayed(outcome: Delayed) -> _Row:
+    if outcome.until_ms > 0:
+        return ("delayed_until", "", "", outcome.until_ms, *_NO_END)
+    return ("delayed", "", "", outcome.delay_ms, *_NO_END)
+
+
+#: attempts, keep_count, keep_age_s and keep_limit of an outcome that does not finish its job.
+_NO_END: Final = (0, -1, -1, Keep().limit)
+
+_ROWS: Final[dict[type, Callable[[Any], _Row]]] = {
+    Completed: _completed,
+    Failed: _failed,
+    Retried: _retried,
+    Delayed: _delayed,
+    Released: lambda _: ("released", "", "", 0, *_NO_END),
+    Returned: lambda _: ("returned", "", "", 0, *_NO_END),
+    RateLimited: lambda outcome: ("rate_limited", "", "", outcome.delay_ms, *_NO_END),
+    WaitingForChildren: lambda outcome: ("waiting_children", outcome.child_key, "", 0, *_NO_END),
+}

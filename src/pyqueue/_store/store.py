@@ -1,0 +1,36 @@
+"""What every transition needs: a connection, the key names of a queue, a clock.
+
+`Store` is the only thing passed around above the connection. The typed functions beside this module call scripts
+through it; nothing else does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pyqueue._redis.commands import Commands
+from pyqueue._redis.keys import QueueKeys
+from pyqueue._redis.scripts import Script
+from pyqueue.types import SERVER_CLOCK, Arg, Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One queue as seen through one connection."""
+
+    commands: Commands
+    keys: QueueKeys
+    clock: Clock = SERVER_CLOCK
+
+    async def call(
+        self, script: Script, rows: Iterable[Sequence[Arg]] = (), *, timeout_s: float | None = None, **args: Arg
+    ) -> Any:
+        """Run a script in one round trip; `prefix` and `now_ms` are filled in where the script has them."""
+        names = script.args
+        if "prefix" in names:
+            args.setdefault("prefix", self.keys.base)
+        if "now_ms" in names:
+            args.setdefault("now_ms", self.clock.now_ms())
+        return await self.commands.call(script, script.bind(self.keys), script.pack(args, rows), timeout_s=timeout_s)
