@@ -1,0 +1,294 @@
+"""The whole service on one machine: API and worker processes around one Redis and a mail server, and 500 invites.
+
+    python -m examples.email_service.demo [--help]
+
+1. Start an SMTP server (in this process), a Redis server (embedded, unless --redis names one), the API and the worker
+   processes; wait until all are ready.
+2. Post the invites through all APIs, every tenth to two of them at the same moment.
+3. Show the progress until every job is completed or failed. With --kill, kill -9 a worker on the way.
+4. Ask every API for its counts, read all jobs, end the children with SIGTERM.
+5. Print the table. Exit status 0 only if no mail is lost or doubled and all books agree; 1 otherwise.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from time import monotonic
+
+import anyio
+import httpx
+from rich.console import Console
+
+from examples.email_service.audit import JobRecord, Observations, Report, audit
+from examples.email_service.display import Progress, ProgressDisplay, result_table
+from examples.email_service.jobs import EmailJob, EmailQueue, open_queue
+from examples.email_service.mail import Mailer
+from examples.email_service.processes import Child, ChildFailed, Crew
+from examples.email_service.settings import Settings
+from examples.email_service.smtp_sink import SmtpSink
+from examples.email_service.traffic import plan_invites, post_invites
+from pyqueue import JobState
+
+API = "examples.email_service.api"
+WORKER = "examples.email_service.worker"
+
+POLL_S = 0.1
+
+# SIGTERM to the end of a child. Nothing is in progress by then, so this only bounds a hang.
+SHUTDOWN_S = 10.0
+
+# With --kill, how long the mails of the killed worker stay its own, and how often the others look for such mails. The
+# defaults (30 s each) are made for production; a demonstration should not take a minute.
+KILL_LOCK_MS = 3000
+KILL_STALLED_INTERVAL_MS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line."""
+
+    invites: int
+    apis: int
+    workers: int
+    redis: str | None
+    keep: bool
+    kill: bool
+    timeout: float
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> Options:
+    """The options, or exit status 2 with the reason."""
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.email_service.demo",
+        description="Run the e-mail service on this machine: APIs, workers, Redis and a mail server; then count.",
+    )
+    parser.add_argument("--invites", type=_positive, default=500, metavar="N", help="invites to post (default 500)")
+    parser.add_argument("--apis", type=_positive, default=2, metavar="N", help="API processes (default 2)")
+    parser.add_argument("--workers", type=_positive, default=2, metavar="N", help="worker processes (default 2)")
+    parser.add_argument(
+        "--redis", metavar="URL", help="use this Redis, under a prefix of our own, instead of an embedded one"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave logs and Redis data behind and say where they are")
+    parser.add_argument(
+        "--kill", action="store_true", help="kill -9 one worker in the middle; its mails may arrive twice"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=50.0, metavar="S", help="give up after so many seconds (default 50)"
+    )
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is less than 1")
+    return number
+
+
+async def perform(options: Options, directory: Path, console: Console) -> Report:
+    """One run from start to end, with its table; raises ChildFailed when a process does not come up or dies."""
+    started = monotonic()
+    async with SmtpSink() as sink:
+        settings = settings_of_the_run(options, directory, sink.port)
+        async with shared_queue(settings, options) as queue, Crew(directory) as crew:
+            apis = await start_children(options, settings, crew)
+            console.print(
+                f"{len(apis)} APIs and {options.workers} workers are ready; posting {options.invites} invites"
+            )
+            work = Work(options, settings, sink, crew, apis)
+            with ProgressDisplay(console) as display:
+                await work.run(display)
+            stats = {name: await ask_stats(url) for name, url in apis.items()}
+            jobs = await read_jobs(queue)
+            work.faults += await crew.terminate(SHUTDOWN_S + 5)
+    report = audit(
+        Observations(
+            invites=work.invites,
+            ledger=sink.ledger,
+            message_id=Mailer.from_settings(settings).message_id,
+            jobs=jobs,
+            stats=stats,
+            faults=work.faults,
+            doubles_allowed=settings.email_concurrency if options.kill else 0,
+        )
+    )
+    console.print(result_table(report, working_s=work.duration_s, total_s=monotonic() - started))
+    return report
+
+
+def settings_of_the_run(options: Options, directory: Path, smtp_port: int) -> Settings:
+    """What all children have in common."""
+    settings = Settings(
+        redis_url=options.redis or f"embedded://{directory / 'redis'}",
+        queue_prefix=f"email-demo-{uuid.uuid4().hex[:8]}",
+        start_email_worker=False,
+        api_port=0,
+        smtp_host="127.0.0.1",
+        smtp_port=smtp_port,
+        shutdown_timeout=SHUTDOWN_S,
+    )
+    stalling = {"lock_duration_ms": KILL_LOCK_MS, "stalled_interval_ms": KILL_STALLED_INTERVAL_MS}
+    return settings.model_copy(update=stalling) if options.kill else settings
+
+
+@asynccontextmanager
+async def shared_queue(settings: Settings, options: Options) -> AsyncGenerator[EmailQueue]:
+    """The queue as the demonstration sees it; the first to open it starts the embedded server, its close ends it."""
+    async with open_queue(settings) as queue:
+        await queue.jobs.counts()
+        try:
+            yield queue
+        finally:
+            if options.redis is not None and not options.keep:
+                await queue.obliterate(force=True)
+
+
+async def start_children(options: Options, settings: Settings, crew: Crew) -> dict[str, str]:
+    """Start all processes at once, wait until each is ready; returns the URL of each API."""
+    apis = [await start_child(crew, f"api-{n}", API, settings) for n in range(1, options.apis + 1)]
+    workers = [await start_child(crew, f"worker-{n}", WORKER, settings) for n in range(1, options.workers + 1)]
+    for worker in workers:
+        await worker.wait_for_event("worker ready")
+    ports = {api.name: (await api.wait_for_event("listening"))["port"] for api in apis}
+    return {name: f"http://{settings.api_host}:{port}" for name, port in ports.items()}
+
+
+async def start_child(crew: Crew, name: str, module: str, settings: Settings) -> Child:
+    """Start one instance with the settings of the run and its name as instance id."""
+    values = {field.upper(): str(value) for field, value in settings.model_dump().items()}
+    return await crew.start(name, module, {**os.environ, **values, "INSTANCE_ID": name})
+
+
+class Work:
+    """The part of a run in which mails travel: posts all invites and watches until every job is done with."""
+
+    def __init__(self, options: Options, settings: Settings, sink: SmtpSink, crew: Crew, apis: dict[str, str]) -> None:
+        self.invites = plan_invites(options.invites)
+        self.faults: list[str] = []
+        self.duration_s = 0.0
+        self._options = options
+        self._settings = settings
+        self._sink = sink
+        self._crew = crew
+        self._apis = apis
+
+    async def run(self, display: ProgressDisplay) -> None:
+        """Return when all is done or the timeout has passed; the faults say which."""
+        started = monotonic()
+        with anyio.move_on_after(self._options.timeout) as deadline:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._post)
+                if self._options.kill:
+                    tasks.start_soon(self._kill_in_the_middle)
+                await self._watch(display, started)
+        self.duration_s = monotonic() - started
+        if deadline.cancelled_caught:
+            self.faults.append(f"not finished after {self._options.timeout:.0f} s")
+
+    async def _post(self) -> None:
+        self.faults += await post_invites(self.invites, list(self._apis.values()))
+
+    async def _watch(self, display: ProgressDisplay, started: float) -> None:
+        """Ask the instances in turn, so that each is seen to answer while mails travel."""
+        for url in cycle(self._apis.values()):
+            self._crew.check_alive()
+            progress = self._progress(await ask_stats(url), monotonic() - started)
+            display.show(progress)
+            if progress.finished >= len(self.invites):
+                return
+            await anyio.sleep(POLL_S)
+
+    def _progress(self, stats: dict[str, int], elapsed_s: float) -> Progress:
+        ledger = self._sink.ledger
+        return Progress(
+            elapsed_s=elapsed_s,
+            invites=len(self.invites),
+            accepted=ledger.deliveries,
+            deferred=ledger.deferred.total(),
+            refused=ledger.refused.total(),
+            stats=stats,
+        )
+
+    async def _kill_in_the_middle(self) -> None:
+        """kill -9 the first worker when half the mails are out, and start another, as a supervisor would."""
+        ledger = self._sink.ledger
+        await ledger.until(lambda: ledger.deliveries >= len(self.invites) // 2)
+        await self._crew.kill("worker-1")
+        await start_child(self._crew, "worker-1-again", WORKER, self._settings)
+
+
+async def ask_stats(url: str) -> dict[str, int]:
+    """The counts that an API instance reports."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        response = await client.get(f"{url}/api/email-queue/stats")
+    counts: dict[str, int] = response.raise_for_status().json()
+    return counts
+
+
+async def read_jobs(queue: EmailQueue) -> list[JobRecord]:
+    """Every job of the queue, whatever its state."""
+    states = [state for state in JobState if state is not JobState.UNKNOWN]
+    return [record_of(job, state) for state in states async for job in queue.jobs.iterate(state)]
+
+
+def record_of(job: EmailJob, state: JobState) -> JobRecord:
+    """What the audit needs to know of a job."""
+    return JobRecord(
+        job_id=job.id,
+        state=state,
+        attempts_made=job.attempts_made,
+        attempts_started=job.attempts_started,
+        processed_by=job.processed_by or "nobody",
+    )
+
+
+async def run(options: Options, console: Console) -> int:
+    """Perform in a temporary directory, report what was wrong; returns the exit status."""
+    directory = Path(tempfile.mkdtemp(prefix="pyqueue-email-"))
+    try:
+        report = await perform(options, directory, console)
+    except ChildFailed as failure:
+        console.print(f"failed: {failure}", style="red", markup=False, soft_wrap=True)
+        return 1
+    finally:
+        if options.keep:
+            console.print(f"logs and data are in {directory}", soft_wrap=True)
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+    for fault in report.faults:
+        console.print(f"wrong: {fault}", style="red", markup=False, soft_wrap=True)
+    return 0 if report.is_good else 1
+
+
+async def run_until_signalled(options: Options, console: Console) -> int:
+    """Run; SIGINT and SIGTERM end it early, children and server first."""
+    status = 128 + signal.SIGTERM
+
+    async def obey_signals(scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                scope.cancel()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(obey_signals, tasks.cancel_scope)
+        status = await run(options, console)
+        tasks.cancel_scope.cancel()
+    return status
+
+
+def main() -> None:
+    """Entry point of the demonstration."""
+    sys.exit(anyio.run(run_until_signalled, parse_options(), Console()))
+
+
+if __name__ == "__main__":
+    main()
