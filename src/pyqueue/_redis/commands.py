@@ -1,0 +1,127 @@
+"""Run commands and scripts on whatever carries them, each under a deadline of its own.
+
+Does: EVALSHA with EVAL where the server does not know the script, deadlines, refusals of the server as `RedisRefused`.
+Does not: repeat anything, wait for a server to come back (`outage` is for that) or know where the server is
+(`sources`). `connection` builds these; the store and the worker use them through the protocol `Commands`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pyqueue._redis.links import Carrier
+from pyqueue._redis.packing import pack
+from pyqueue._redis.refusals import refusal_of
+from pyqueue._redis.resp3 import as_resp2
+from pyqueue._redis.scripts import Script
+from pyqueue.types import Arg
+
+#: Longest wait for one command, connecting included. Long enough for a loaded server, short enough for a web request.
+DEADLINE_S: Final = 10.0
+#: What a blocking command gets on top of the time it asks the server to block.
+BLOCK_MARGIN_S: Final = 5.0
+
+
+class Commands(Protocol):
+    """What runs commands: the seam behind which a leaner connection can take redis-py's place.
+
+    Replies are raw: bytes or text, integers, lists, None. Raises redis.ConnectionError where the connection broke and
+    redis.TimeoutError after the deadline (either way the command may have run), RedisRefused where the server refused,
+    and redis.ResponseError for other error replies.
+    """
+
+    async def call(
+        self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, timeout_s: float | None = None
+    ) -> Any:
+        """Run a script; one round trip, two where the server does not know it yet."""
+        ...
+
+    async def execute(self, *command: Arg, timeout_s: float | None = None) -> Any:
+        """Run any other command; one round trip. A blocking command's deadline defaults to its block time + 5 s."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what belongs to these commands alone; a command in flight fails with redis.ConnectionError."""
+        ...
+
+
+class RedisCommands:
+    """Commands on a carrier."""
+
+    __slots__ = ("_carrier", "_deadline_s", "_label")
+
+    def __init__(self, carrier: Carrier, *, label: str, deadline_s: float = DEADLINE_S) -> None:
+        self._carrier = carrier
+        self._label = label
+        self._deadline_s = deadline_s
+
+    async def call(
+        self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, timeout_s: float | None = None
+    ) -> Any:
+        deadline_s = self._deadline_s if timeout_s is None else timeout_s
+        key = keys[0] if keys else None
+        try:
+            return await self._exchange(pack(("EVALSHA", script.sha, len(keys), *keys, *args)), key, deadline_s)
+        except NoScriptError:
+            return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, deadline_s)
+
+    async def execute(self, *command: Arg, timeout_s: float | None = None) -> Any:
+        if timeout_s is None:
+            block_s = block_time_s(command)
+            timeout_s = self._deadline_s if block_s is None else block_s + BLOCK_MARGIN_S
+        reply = await self._exchange(pack(command), key_of(command), timeout_s)
+        return as_resp2(str(command[0]).upper(), reply) if self._carrier.may_speak_resp3 else reply
+
+    async def aclose(self) -> None:
+        await self._carrier.aclose()
+
+    async def _exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._carrier.exchange(packed, key, timeout_s)
+        except TimeoutError:
+            raise RedisTimeoutError(f"{self._label}: no reply within {timeout_s:g} s") from None
+        except RedisError as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                raise
+            raise refusal from error
+
+
+def block_time_s(command: Sequence[Arg]) -> float | None:
+    """How long the server may block in this command; None for a command that does not block.
+
+    ValueError for a command that would block for ever: no deadline could tell it from a dead connection.
+    """
+    name = str(command[0]).upper()
+    if name == "BZPOPMIN":
+        seconds = float(command[-1])
+    elif name == "XREAD" and (at := _position(command, "BLOCK")) is not None:
+        seconds = float(command[at + 1]) / 1000
+    else:
+        return None
+    if seconds <= 0:
+        raise ValueError(f"{name} without an end is not supported: give it a block time")
+    return seconds
+
+
+def key_of(command: Sequence[Arg]) -> str | None:
+    """The key that decides where a cluster runs the command; None for a command without keys."""
+    name = str(command[0]).upper()
+    if name in {"PING", "INFO", "TIME", "CLIENT", "CONFIG", "SCRIPT", "SCAN", "DBSIZE"} or len(command) < 2:
+        return None
+    position = 1
+    if name == "XREAD":
+        streams = _position(command, "STREAMS")
+        position = 1 if streams is None else streams + 1
+    key = command[position]
+    return key.decode() if isinstance(key, bytes) else str(key)
+
+
+def _position(command: Sequence[Arg], keyword: str) -> int | None:
+    return next((i for i, word in enumerate(command) if isinstance(word, str) and word.upper() == keyword), None)

@@ -1,0 +1,211 @@
+"""Connections that carry one command at a time: our own links and a borrowed pool.
+
+A link is a redis-py connection used directly, without the client above it (which costs 40 us more per command, repeats
+commands behind our back and reshapes replies). The rule that keeps replies apart: a link is free again only after its
+reply has been read; whatever else happens (deadline, cancellation, broken socket) drops the connection with its pending
+reply. Deadlines, script fallback and refusals are in `commands`; where to connect is in `sources`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol, cast
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pyqueue._redis.refusals import WRONG_SERVER, code_of
+
+#: Time for name resolution, TCP, TLS, AUTH and SELECT together; a server that takes longer counts as unreachable.
+CONNECT_TIMEOUT_S: Final = 5.0
+
+
+class Wire(Protocol):
+    """The part of `redis.asyncio.connection.AbstractConnection` that we use."""
+
+    @property
+    def is_connected(self) -> bool: ...
+    async def connect(self) -> None: ...
+    async def disconnect(self, nowait: bool = ...) -> None: ...
+    async def send_packed_command(self, command: bytes, check_health: bool = ...) -> None: ...
+    async def read_response(self, disable_decoding: bool = ..., timeout: float | None = ...) -> Any: ...
+
+
+Dial = Callable[[], Awaitable[Wire]]
+
+
+class Carrier(Protocol):
+    """Whatever sends one packed command and reads its reply."""
+
+    #: Whether replies may come in the shapes of RESP3.
+    may_speak_resp3: bool
+
+    async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any: ...
+    async def aclose(self) -> None: ...
+
+
+class Link:
+    """One connection of our own, opened at the first command and again after each drop."""
+
+    __slots__ = ("_dial", "_transport", "_wire")
+
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
+        self._wire: Wire | None = None
+        self._transport: asyncio.WriteTransport | None = None
+
+    async def exchange(self, packed: bytes) -> Any:
+        wire = self._wire
+        if wire is None or await _is_stale(wire):
+            wire = await self._open()
+        try:
+            await wire.send_packed_command(packed, check_health=False)
+            return await wire.read_response()
+        except ResponseError as error:
+            if code_of(error) in WRONG_SERVER:
+                await self.drop()
+            raise
+        except BaseException:
+            await self.drop()
+            raise
+
+    async def _open(self) -> Wire:
+        await self.drop()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                wire = await self._dial()
+        except TimeoutError:
+            raise RedisTimeoutError(f"no connection to Redis within {CONNECT_TIMEOUT_S:g} s") from None
+        self._wire = wire
+        self._transport = _transport(wire)
+        return wire
+
+    async def drop(self) -> None:
+        """Give the connection up at once, with whatever is unsent or unread. Does not yield to the loop."""
+        wire, self._wire = self._wire, None
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            # close() would wait for unsent bytes (and TLS for the peer's goodbye), for ever on a half-open connection.
+            with contextlib.suppress(RuntimeError):  # its event loop is closed
+                transport.abort()
+        if wire is not None:
+            with contextlib.suppress(Exception):
+                await wire.disconnect(nowait=True)
+
+
+class Links:
+    """Up to `size` links of our own; with one, commands are serialised.
+
+    Bound to the event loop it is used in. Another loop may take over when the first one has ended (a module-level queue
+    under successive `asyncio.run`), never while it runs.
+    """
+
+    may_speak_resp3 = False
+
+    def __init__(self, dial: Dial, *, size: int = 1) -> None:
+        self._all = [Link(dial) for _ in range(size)]
+        self._free = list(self._all)  # last in, first out: what is not needed stays unopened
+        self._slots = asyncio.Semaphore(size)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
+        if self._loop is not asyncio.get_running_loop():
+            await self._enter_loop()
+        async with self._slots:
+            if self._closed:
+                raise RedisConnectionError("this connection to Redis has been closed by its owner")
+            link = self._free.pop()
+            try:
+                return await link.exchange(packed)
+            finally:
+                self._free.append(link)
+
+    async def _enter_loop(self) -> None:
+        if self._loop is not None and self._loop.is_running():
+            raise RuntimeError(
+                "this connection is in use by another event loop: open one per loop (Connection.derive_for_thread)"
+            )
+        self._loop = asyncio.get_running_loop()
+        self._free = list(self._all)
+        self._slots = asyncio.Semaphore(len(self._all))
+        for link in self._all:
+            await link.drop()
+
+    async def aclose(self) -> None:
+        self._closed = True
+        for link in self._all:
+            await link.drop()
+        await asyncio.sleep(0)  # lets the transports finish closing before a loop that ends now
+
+
+class BorrowedLinks:
+    """The pool of a client that was handed to us: we take a connection per command and give it back, never close it."""
+
+    #: A borrowed client's own socket timeout (5 s in redis-py 8) must not cut a command short of our deadline.
+    _BEYOND_DEADLINE_S: Final = 60.0
+    may_speak_resp3 = True
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._releasing: set[asyncio.Task[None]] = set()
+
+    async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
+        wire = await self._acquire()
+        try:
+            await wire.send_packed_command(packed, check_health=False)
+            # Undecoded: a client with decode_responses would fail on bytes that are not text.
+            return await wire.read_response(disable_decoding=True, timeout=timeout_s + self._BEYOND_DEADLINE_S)
+        except ResponseError as error:
+            if code_of(error) in WRONG_SERVER:
+                await wire.disconnect(nowait=True)
+            raise
+        except BaseException:
+            await _abort(wire)
+            raise
+        finally:
+            await self._release(wire)
+
+    async def _acquire(self) -> Wire:
+        try:
+            taking = self._pool.get_connection()
+        except TypeError:  # redis-py before 5.3 wants the command's name and does not use it
+            taking = self._pool.get_connection("EVALSHA")
+        return cast(Wire, await taking)
+
+    async def _release(self, wire: Wire) -> None:
+        # A release that is cancelled at the pool's lock would lose the connection for ever (redis-py #4121).
+        task = asyncio.ensure_future(self._pool.release(wire))
+        self._releasing.add(task)
+        task.add_done_callback(self._releasing.discard)
+        await asyncio.shield(task)
+
+    async def aclose(self) -> None:
+        """Nothing here is ours to close."""
+
+
+def _transport(wire: Wire) -> asyncio.WriteTransport | None:
+    transport = getattr(getattr(wire, "_writer", None), "transport", None)
+    return transport if isinstance(transport, asyncio.WriteTransport) else None
+
+
+async def _abort(wire: Wire) -> None:
+    transport = _transport(wire)
+    if transport is not None:
+        transport.abort()
+    with contextlib.suppress(Exception):
+        await wire.disconnect(nowait=True)
+
+
+async def _is_stale(wire: Any) -> bool:
+    """Whether the server closed the connection while it was idle, or bytes lie in it that nobody asked for."""
+    if not wire.is_connected:
+        return True
+    try:
+        # can_read_destructive is its name before redis-py 8.
+        return bool(await (wire.can_read() if hasattr(wire, "can_read") else wire.can_read_destructive()))
+    except Exception:
+        return True
