@@ -19,8 +19,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-import redis.asyncio
+from fakeredis import FakeAsyncRedis
+from redis.asyncio import Redis
 
+from pyqueue._redis import embedded
+from pyqueue._redis.connection import Connection
 from tests.support.server import RedisServer
 
 
@@ -57,6 +60,27 @@ def redis_url(backend: str, request: pytest.FixtureRequest) -> str:
         return f"memory://test-{uuid.uuid4().hex}"
     server: RedisServer = request.getfixturevalue("server")
     return server.url
+
+
+@pytest.fixture
+async def connection(redis_url: str) -> AsyncIterator[Connection]:
+    """An open connection of the library, closed at the end."""
+    connection = Connection.open(redis_url)
+    yield connection
+    await connection.aclose()
+
+
+@pytest.fixture
+async def redis_client(redis_url: str) -> AsyncIterator[Any]:
+    """A plain client of the same database that answers str, independent of the library's connections."""
+    if redis_url.startswith("memory://"):
+        name = redis_url.removeprefix("memory://")
+        embedded.memory_source(name)  # creates the server of that name
+        client: Any = FakeAsyncRedis(server=embedded._servers[name], decode_responses=True)
+    else:
+        client = Redis.from_url(redis_url, decode_responses=True)
+    yield client
+    await client.aclose()
 
 
 @pytest.fixture

@@ -20,9 +20,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 _START_TIMEOUT_S: Final = 10.0
 #: Another process may take the free port before the server binds it.
@@ -101,7 +103,7 @@ class RedisServer:
 
     def client(self) -> redis.Redis:
         """A new synchronous client that answers str; close it (it is a context manager)."""
-        return redis.Redis(port=self.port, decode_responses=True)
+        return _client(self.port, decode_responses=True)
 
     def flush(self) -> None:
         """Delete all keys."""
@@ -121,7 +123,7 @@ class RedisServer:
     def _answers(self, port: int) -> bool:
         assert self._process is not None
         deadline = time.monotonic() + _START_TIMEOUT_S
-        with redis.Redis(port=port) as client:
+        with _client(port) as client:
             while self._process.poll() is None and time.monotonic() < deadline:
                 with suppress(redis.ConnectionError, redis.TimeoutError):  # not up yet, or still loading its file
                     return bool(client.info("server")["process_id"] == self._process.pid)
@@ -133,3 +135,8 @@ class RedisServer:
         if process is not None:
             process.send_signal(with_signal)
             process.wait(timeout=10)
+
+
+def _client(port: int, **options: Any) -> redis.Redis:
+    """A client that reports a missing server at once, where redis-py would try ten times with growing pauses."""
+    return redis.Redis(port=port, retry=Retry(NoBackoff(), 0), **options)
