@@ -17,7 +17,8 @@
 --- @derived {prefix}de:{id} string deduplication ids the removed jobs own
 --- @arg prefix    string key prefix of the queue, ends with ':'
 --- @arg place     string completed | failed | delayed | prioritized | wait | paused | active
---- @arg oldest_kept_ms int jobs up to this time are removed
+--- @arg now_ms    int    unix milliseconds; 0 = the server's TIME
+--- @arg grace_ms  int    jobs younger than this stay
 --- @arg offset    int    jobs at the beginning that earlier calls let stay
 --- @arg limit     int    jobs looked at per call
 --- @arg carried   int    jobs removed by earlier calls that were not announced yet
@@ -36,13 +37,14 @@ local AGE_FIELDS = {
 }
 
 local fields = AGE_FIELDS[place]
+local newest_removed_ms = resolve_now(now_ms) - grace_ms
 
 --- A job without a time counts as old.
 local function is_old(job_id)
   local times = redis.call('HMGET', prefix .. job_id, unpack(fields))
   for i = 1, #fields do
     if times[i] then
-      return (tonumber(times[i]) or 0) <= oldest_kept_ms
+      return (tonumber(times[i]) or 0) <= newest_removed_ms
     end
   end
   return true
@@ -60,7 +62,7 @@ if fields then
   local is_list = place == 'wait' or place == 'paused' or place == 'active'
   removed, seen = sweep(keys, keys[place], is_list, offset, limit, is_removable)
 else
-  local old = redis.call('ZCOUNT', keys[place], '-inf', integer(oldest_kept_ms))
+  local old = redis.call('ZCOUNT', keys[place], '-inf', integer(newest_removed_ms))
   removed = sweep(keys, keys[place], false, 0, math.min(limit, old))
   seen = #removed
 end
