@@ -45,7 +45,7 @@ lua: $(DEV_READY) ## Assemble every Lua script and lint it
 .PHONY: suite
 suite: $(DEV_READY) ## The test suite on fakeredis and on a real server
 	scripts/redis-server
-	$(BIN)/pytest -n $(WORKERS) -m "not alone" $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not alone" $(ARGS)
 	$(BIN)/pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
 .PHONY: conformance
