@@ -1,0 +1,1 @@
+"""Benchmarks: the same work done by pyqueue and by its peers on one Redis, side by side in one run."""
