@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -26,6 +26,7 @@ from time import monotonic
 
 import anyio
 import httpx
+import redis.exceptions
 from rich.console import Console
 
 from examples.email_service.audit import JobRecord, Observations, Report, audit
@@ -37,6 +38,7 @@ from examples.email_service.settings import Settings
 from examples.email_service.smtp_sink import SmtpSink
 from examples.email_service.traffic import plan_invites, post_invites
 from pyqueue import JobState
+from pyqueue.errors import PyqueueError
 
 API = "examples.email_service.api"
 WORKER = "examples.email_service.worker"
@@ -118,7 +120,7 @@ async def perform(options: Options, directory: Path, console: Console) -> Report
             jobs=jobs,
             stats=stats,
             faults=work.faults,
-            doubles_allowed=settings.email_concurrency if options.kill else 0,
+            takeovers_allowed=settings.email_concurrency if options.kill else 0,
         )
     )
     console.print(result_table(report, working_s=work.duration_s, total_s=monotonic() - started))
@@ -143,13 +145,15 @@ def settings_of_the_run(options: Options, directory: Path, smtp_port: int) -> Se
 @asynccontextmanager
 async def shared_queue(settings: Settings, options: Options) -> AsyncGenerator[EmailQueue]:
     """The queue as the demonstration sees it; the first to open it starts the embedded server, its close ends it."""
-    async with open_queue(settings) as queue:
+    queue = open_queue(settings)
+    try:
         await queue.jobs.counts()
-        try:
-            yield queue
-        finally:
+        yield queue
+    finally:
+        with anyio.move_on_after(SHUTDOWN_S, shield=True):  # also after Ctrl-C: the server must not outlive us
             if options.redis is not None and not options.keep:
                 await queue.obliterate(force=True)
+            await queue.close()
 
 
 async def start_children(options: Options, settings: Settings, crew: Crew) -> dict[str, str]:
@@ -201,7 +205,13 @@ class Work:
         """Ask the instances in turn, so that each is seen to answer while mails travel."""
         for url in cycle(self._apis.values()):
             self._crew.check_alive()
-            progress = self._progress(await ask_stats(url), monotonic() - started)
+            try:
+                stats = await ask_stats(url)
+            except httpx.HTTPError:
+                await anyio.sleep(POLL_S)
+                self._crew.check_alive()  # says more than a refused connection, if the instance is gone
+                raise
+            progress = self._progress(stats, monotonic() - started)
             display.show(progress)
             if progress.finished >= len(self.invites):
                 return
@@ -223,7 +233,8 @@ class Work:
         ledger = self._sink.ledger
         await ledger.until(lambda: ledger.deliveries >= len(self.invites) // 2)
         await self._crew.kill("worker-1")
-        await start_child(self._crew, "worker-1-again", WORKER, self._settings)
+        successor = await start_child(self._crew, "worker-1-again", WORKER, self._settings)
+        await successor.wait_for_event("worker ready")
 
 
 async def ask_stats(url: str) -> dict[str, int]:
@@ -254,19 +265,28 @@ def record_of(job: EmailJob, state: JobState) -> JobRecord:
 async def run(options: Options, console: Console) -> int:
     """Perform in a temporary directory, report what was wrong; returns the exit status."""
     directory = Path(tempfile.mkdtemp(prefix="pyqueue-email-"))
+    faults: Sequence[str] = ()
     try:
-        report = await perform(options, directory, console)
-    except ChildFailed as failure:
-        console.print(f"failed: {failure}", style="red", markup=False, soft_wrap=True)
-        return 1
+        faults = (await perform(options, directory, console)).faults
+    except* (ChildFailed, PyqueueError, redis.exceptions.RedisError, httpx.HTTPError) as failures:
+        faults = [str(failure) or repr(failure) for failure in leaves(failures)]
     finally:
         if options.keep:
             console.print(f"logs and data are in {directory}", soft_wrap=True)
         else:
             shutil.rmtree(directory, ignore_errors=True)
-    for fault in report.faults:
+    for fault in faults:
         console.print(f"wrong: {fault}", style="red", markup=False, soft_wrap=True)
-    return 0 if report.is_good else 1
+    return 1 if faults else 0
+
+
+def leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    """The errors in a group and in the groups in it."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from leaves(error)
+        else:
+            yield error
 
 
 async def run_until_signalled(options: Options, console: Console) -> int:

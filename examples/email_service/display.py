@@ -93,8 +93,8 @@ def result_table(report: Report, *, working_s: float, total_s: float) -> Table:
     table.add_row("dead", str(report.dead), "5xx, kept in failed")
     table.add_row("lost", str(len(report.lost)), "")
     table.add_row("doubled", str(len(report.doubled)), "accepted twice by the mail server")
-    if report.taken_back:
-        table.add_row("taken back", str(report.taken_back), "from a killed worker")
+    if report.taken_over:
+        table.add_row("taken over", str(report.taken_over), "from a killed worker")
     for instance, jobs in report.per_instance.items():
         table.add_row(f"jobs of {instance}", str(jobs), "")
     table.add_row("time", f"{working_s:.1f} s", f"from the first post; {total_s:.1f} s with starting and stopping")

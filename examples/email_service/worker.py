@@ -71,9 +71,10 @@ def build_worker(settings: Settings) -> EmailWorker:
         stalled_interval=settings.stalled_interval_ms,
         name=settings.instance_id,
     )
-    worker.on("ready", lambda *_: log.info("worker ready", extra={"concurrency": settings.email_concurrency}))
-    worker.on("stalled", lambda *what: log.warning("mail of a dead worker taken back", extra={"job": what[0]}))
-    worker.on("error", lambda *what: log.error("worker error", extra={"error": repr(what[0])}))
+    worker.on("ready", lambda: log.info("worker ready", extra={"concurrency": settings.email_concurrency}))
+    worker.on("stalled", lambda job_id: log.warning("mail of a dead worker taken back", extra={"job_id": job_id}))
+    worker.on("lock_lost", lambda job: log.warning("mail lost to another worker", extra={"job_id": job.id}))
+    worker.on("error", lambda error: log.error("worker error", extra={"error": repr(error)}))
     return worker
 
 

@@ -41,7 +41,7 @@ def good() -> Observations:
         jobs=[record_of(invite) for invite in invites],
         stats={"api-1": stats, "api-2": stats},
         faults=[],
-        doubles_allowed=0,
+        takeovers_allowed=0,
     )
 
 
@@ -56,7 +56,7 @@ def test_the_plan_has_every_kind_of_invite_and_posts_every_tenth_twice() -> None
 def test_a_good_run_is_good(good: Observations) -> None:
     report = audit(good)
 
-    assert report.is_good
+    assert report.faults == ()
     assert (report.invites, report.posts, report.delivered, report.retried, report.dead) == (50, 55, 48, 3, 2)
     assert report.per_instance == {"worker-1": 25, "worker-2": 25}
 
@@ -79,13 +79,26 @@ def test_a_doubled_mail_is_noticed(good: Observations) -> None:
     assert report.faults == ("1 doubled: invite-1",)
 
 
-def test_after_a_kill_a_doubled_mail_is_counted_and_not_held_against_the_run(good: Observations) -> None:
+def test_a_doubled_mail_of_a_killed_worker_is_counted_and_not_held_against_the_run(good: Observations) -> None:
+    good.ledger.accepted[message_id("invite-1"), "guest-1@example.test"] += 1
+    jobs = [replace(good.jobs[0], attempts_started=2), *good.jobs[1:]]
+
+    report = audit(replace(good, jobs=jobs, takeovers_allowed=1))
+
+    assert (report.doubled, report.taken_over) == (("invite-1",), 1)
+    assert report.faults == ()
+
+
+def test_after_a_kill_a_doubled_mail_of_a_living_worker_is_still_a_fault(good: Observations) -> None:
     good.ledger.accepted[message_id("invite-1"), "guest-1@example.test"] += 1
 
-    report = audit(replace(good, doubles_allowed=1))
+    assert audit(replace(good, takeovers_allowed=1)).faults == ("1 doubled: invite-1",)
 
-    assert report.doubled == ("invite-1",)
-    assert report.is_good
+
+def test_a_job_that_ran_again_although_nobody_was_killed_is_noticed(good: Observations) -> None:
+    jobs = [replace(good.jobs[0], attempts_started=2), *good.jobs[1:]]
+
+    assert audit(replace(good, jobs=jobs)).faults == ("1 run again by another worker (at most 0): invite-1",)
 
 
 def test_a_mail_to_somebody_else_is_noticed(good: Observations) -> None:
