@@ -61,8 +61,7 @@ docs: $(DEV_READY) ## Run every Python snippet of README.md and docs/
 .PHONY: bench
 bench: $(DEV_READY) ## Throughput side by side with BullMQ for Node (needs npm)
 	scripts/redis-server
-	npm install --prefix benchmarks --no-audit --no-fund --silent
-	$(BIN)/python -m benchmarks.throughput $(ARGS)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: format
 format: $(DEV_READY) ## Format the Python code
