@@ -21,7 +21,9 @@ LAYERS: Final = {
     # 0 words: values, options and errors, no I/O
     "backoff": 0,
     "cron": 0,
+    "durations": 0,
     "errors": 0,
+    "names": 0,
     "options": 0,
     "outcomes": 0,
     "payload": 0,
@@ -29,6 +31,7 @@ LAYERS: Final = {
     "states": 0,
     "telemetry": 0,
     "types": 0,
+    "validation": 0,
     # 1 redis: connections, key names, scripts
     "_redis": 1,
     # 2 store: one typed function per script
@@ -175,7 +178,8 @@ def test_module_names_say_what_the_module_does(module: str) -> None:
 
 @pytest.mark.parametrize("module", modules())
 def test_every_module_opens_with_its_responsibility(module: str) -> None:
-    assert ast.get_docstring(modules()[module]), f"{module} has no docstring"
+    is_marker = not modules()[module].body  # the empty __init__ of a private package
+    assert is_marker or ast.get_docstring(modules()[module]), f"{module} has no docstring"
 
 
 @cache
