@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 import anyio
 
@@ -14,12 +14,21 @@ T = TypeVar("T")
 _POLL_S: Final = 0.005
 
 
-async def wait_until(condition: Callable[[], T | Awaitable[T]], timeout: float = 5.0) -> T:
+@overload
+async def wait_until(condition: Callable[[], Awaitable[T]], timeout: float = 5.0) -> T: ...
+
+
+@overload
+async def wait_until(condition: Callable[[], T], timeout: float = 5.0) -> T: ...
+
+
+async def wait_until(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
     """Poll until `condition()` (sync or async) is true and return its value; TimeoutError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
-        answer: Any = condition()
-        value: T = await answer if inspect.isawaitable(answer) else answer
+        value = condition()
+        if inspect.isawaitable(value):
+            value = await value
         if value:
             return value
         if time.monotonic() >= deadline:
