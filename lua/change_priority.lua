@@ -18,7 +18,7 @@
 --- @arg lifo     int    1: first of its priority, 0: last
 --- @return 0
 --- @error -1 JobNotFound the job does not exist
---- @include states markers ready
+--- @include states meta markers ready
 
 local job_key = prefix .. job_id
 if redis.call('EXISTS', job_key) == 0 then

@@ -44,8 +44,8 @@ local function next_of_list()
   local first = 0
   if anchor ~= '' then
     first = math.max(size - tonumber(cursor), 0)
-    local lowest = math.max(first - limit, 0)
-    for i, job_id in ipairs(redis.call('LRANGE', key, lowest, first + limit)) do
+    local lowest = math.max(first - 1 - limit, 0)
+    for i, job_id in ipairs(redis.call('LRANGE', key, lowest, first - 1 + limit)) do
       if job_id == anchor then
         first = lowest + i
       end

@@ -1,0 +1,105 @@
+"""A bench for one script: put keys down, run it, see everything that changed.
+
+`Bench.seed` writes keys in the form in which `keyspace.dump` reads them; `Bench.run` calls a script by name and answers
+with its reply, the new events and every other key that is different now, so that a test compares all of it. Used by
+tests/scripts only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pyqueue._redis.scripts import load
+from pyqueue._store.store import Store
+from pyqueue.types import Arg
+from tests.support.keyspace import changes, dump
+
+NOW: Final = 1_700_000_000_000
+"""What the bench's clock says."""
+
+
+class FixedClock:
+    """A clock that stands at NOW."""
+
+    def now_ms(self) -> int:
+        return NOW
+
+
+class Zset(dict[str, float]):
+    """Members and scores of a sorted set; a plain dict is a hash."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What one run did."""
+
+    reply: Any
+    """Texts as str."""
+    keys: dict[str, Any]
+    """Every key but the event stream that was written: its new value, None for a deleted one."""
+    events: list[dict[str, str]]
+    """New entries of the event stream, oldest first."""
+    ttls: dict[str, int]
+    """Seconds to live of the keys in `keys` that expire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """A queue without clients: only keys and scripts."""
+
+    store: Store
+    client: Any
+
+    @property
+    def base(self) -> str:
+        """What every key of the queue begins with."""
+        return self.store.keys.base
+
+    async def seed(self, keys: Mapping[str, Any] | None = None, /, **more: Any) -> None:
+        """Write keys, named without their prefix (`_` in a keyword is `-`).
+
+        str -> string, list -> list (head first), set -> set, Zset -> sorted set, dict -> hash. `meta` gets the event
+        cap that every real queue has, so that no script writes it by the way.
+        """
+        named = {**(keys or {}), **{name.replace("_", "-"): value for name, value in more.items()}}
+        named["meta"] = {"opts.maxLenEvents": "10000", **named.get("meta", {})}
+        for name, value in named.items():
+            await self._write(self.base + name, value)
+
+    async def _write(self, key: str, value: Any) -> None:
+        if isinstance(value, str):
+            await self.client.set(key, value)
+        elif isinstance(value, list):
+            await self.client.rpush(key, *value)
+        elif isinstance(value, set):
+            await self.client.sadd(key, *value)
+        elif isinstance(value, Zset):
+            await self.client.zadd(key, dict(value))
+        else:
+            await self.client.hset(key, mapping=value)
+
+    async def run(self, name: str, rows: Iterable[Sequence[Arg]] = (), /, **args: Arg) -> Ran:
+        """Run a script; `prefix` and `now_ms` are filled in."""
+        before = await dump(self.client, self.base)
+        reply = await self.store.call(load(name), rows, **args)
+        after = await dump(self.client, self.base)
+        difference = changes(before, after)
+        written = {**difference.created, **difference.changed}
+        seen = len(before["events"].value) if "events" in before else 0
+        return Ran(
+            reply=_decoded(reply),
+            keys={
+                **{key: entry.value for key, entry in written.items() if key != "events"},
+                **dict.fromkeys(difference.deleted),
+            },
+            events=after["events"].value[seen:] if "events" in after else [],
+            ttls={key: entry.ttl_s for key, entry in written.items() if entry.ttl_s is not None},
+        )
+
+
+def _decoded(reply: Any) -> Any:
+    if isinstance(reply, bytes):
+        return reply.decode()
+    return [_decoded(item) for item in reply] if isinstance(reply, list) else reply
