@@ -8,7 +8,7 @@ Does not: repeat anything, wait for a server to come back (`outage` is for that)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from redis.exceptions import NoScriptError, RedisError
@@ -53,10 +53,18 @@ class Commands(Protocol):
 class RedisCommands:
     """Commands on a carrier."""
 
-    __slots__ = ("_carrier", "_deadline_s", "_label")
+    __slots__ = ("_carrier", "_deadline_s", "_label", "_on_close")
 
-    def __init__(self, carrier: Carrier, *, label: str, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self,
+        carrier: Carrier,
+        *,
+        label: str,
+        deadline_s: float = DEADLINE_S,
+        on_close: Callable[[], None] = lambda: None,
+    ) -> None:
         self._carrier = carrier
+        self._on_close = on_close
         self._label = label
         self._deadline_s = deadline_s
 
@@ -78,6 +86,7 @@ class RedisCommands:
         return as_resp2(str(command[0]).upper(), reply) if self._carrier.may_speak_resp3 else reply
 
     async def aclose(self) -> None:
+        self._on_close()
         await self._carrier.aclose()
 
     async def _exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:

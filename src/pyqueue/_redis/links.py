@@ -57,12 +57,15 @@ class Link:
         self._wire: Wire | None = None
         self._transport: asyncio.WriteTransport | None = None
 
-    async def exchange(self, packed: bytes) -> Any:
+    async def exchange(self, packed: bytes, replies: int = 1) -> Any:
+        """Send one command, or several packed one after another, and return the last reply."""
         wire = self._wire
         if wire is None or await _is_stale(wire):
             wire = await self._open()
         try:
             await wire.send_packed_command(packed, check_health=False)
+            for _ in range(replies - 1):
+                await wire.read_response()
             return await wire.read_response()
         except ResponseError as error:
             if code_of(error) in WRONG_SERVER:
@@ -112,7 +115,7 @@ class Links:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
-    async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
+    async def exchange(self, packed: bytes, key: str | None, timeout_s: float, *, replies: int = 1) -> Any:
         if self._loop is not asyncio.get_running_loop():
             await self._enter_loop()
         async with self._slots:
@@ -120,7 +123,7 @@ class Links:
                 raise RedisConnectionError("this connection to Redis has been closed by its owner")
             link = self._free.pop()
             try:
-                return await link.exchange(packed)
+                return await link.exchange(packed, replies)
             finally:
                 self._free.append(link)
 

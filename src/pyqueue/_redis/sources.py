@@ -12,6 +12,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -23,7 +24,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
-from pyqueue._redis.links import Wire
+from pyqueue._redis.links import Carrier, Links, Wire
 from pyqueue.errors import ConfigurationError
 
 logger = logging.getLogger("pyqueue.connection")
@@ -35,7 +36,7 @@ _KEEPALIVE: Final = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 #: Settings of a client that belong to its pool or to its way of repeating commands, not to one connection.
 _NOT_COPIED: Final = frozenset(
     {"check_connection", "connection_pool", "is_master"}
-    | {"encoder_class", "event_dispatcher", "health_check_interval", "himport_registry", "parser_class"}
+    | {"encoder_class", "event_dispatcher", "health_check_interval", "himport_registry"}
     | {"driver_info", "legacy_responses", "lib_name", "lib_version"}
 )
 _NOT_COPIED_PREFIXES: Final = ("maint", "oss_cluster", "orig_", "retry")
@@ -47,13 +48,13 @@ _new_sentinel_pool: Final = cast("Callable[..., Any]", SentinelConnectionPool)
 
 
 class Source(Protocol):
-    """Opens connections to one server, or to the server that has its role at the moment."""
+    """Opens connections to one server, or to whichever server has its role at the moment."""
 
     #: What it is, for logs and errors; without user, password and options.
     label: str
 
-    async def dial(self, client_name: str | None) -> Wire:
-        """A new connection, ready for commands; redis.ConnectionError if there is none to be had."""
+    def links(self, size: int, client_name: str | None) -> Carrier:
+        """Up to `size` connections of our own, opened when they are needed."""
         ...
 
     def for_another_loop(self) -> Source:
@@ -75,7 +76,11 @@ class ServerSource:
         self._client_name = settings.get("client_name")
         self._make()  # a wrong option shows now, not at the first command
 
+    def links(self, size: int, client_name: str | None) -> Carrier:
+        return Links(partial(self.dial, client_name), size=size)
+
     async def dial(self, client_name: str | None) -> Wire:
+        """A new connection, ready for commands; redis.ConnectionError if there is none to be had."""
         wire = self._make()
         await prepare(wire, client_name or self._client_name)
         return wire
@@ -97,6 +102,8 @@ class SentinelSource:
     """The master of a Sentinel service, asked for at every dial, so that a failover is followed."""
 
     def __init__(self, pool: SentinelConnectionPool) -> None:
+        if not pool.is_master:
+            raise ConfigurationError("this Sentinel client reads from replicas: pass the one of master_for()")
         self.label = f"sentinel service {pool.service_name}"
         self._borrowed = pool
         self._client_name = pool.connection_kwargs.get("client_name")
@@ -119,7 +126,10 @@ class SentinelSource:
             pool.service_name, self._sentinel, connection_class=pool.connection_class, **settings
         )
 
-    async def dial(self, client_name: str | None) -> Wire:
+    def links(self, size: int, client_name: str | None) -> Carrier:
+        return Links(partial(self._dial, client_name), size=size)
+
+    async def _dial(self, client_name: str | None) -> Wire:
         wire: Wire = self._pool.make_connection()
         await prepare(wire, client_name or self._client_name)
         return wire
@@ -145,15 +155,12 @@ def source_of_url(url: str) -> ServerSource:
     return ServerSource(connection_class, settings, label_of(settings, scheme))
 
 
-def source_of_client(client: Redis) -> ServerSource | SentinelSource:
-    """Settings of a borrowed client; AttributeError, TypeError or KeyError if its pool does not tell them."""
+def source_of_client(client: Redis) -> ServerSource:
+    """Settings of a borrowed client; AttributeError or ConfigurationError if its pool does not tell them."""
     pool = client.connection_pool
-    if isinstance(pool, SentinelConnectionPool):
-        if not pool.is_master:
-            raise ConfigurationError("this Sentinel client reads from replicas: pass the one of master_for()")
-        return SentinelSource(pool)
     settings = dict(pool.connection_kwargs)
-    return ServerSource(pool.connection_class, settings, label_of(settings, "redis"))
+    scheme = "rediss" if issubclass(pool.connection_class, SSLConnection) else "redis"
+    return ServerSource(pool.connection_class, settings, label_of(settings, scheme))
 
 
 def label_of(settings: dict[str, Any], scheme: str) -> str:
