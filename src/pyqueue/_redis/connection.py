@@ -77,7 +77,7 @@ class Connection:
                 deadline_s=source._deadline_s,
             )
         if source is None or isinstance(source, str):
-            return cls(_source_of_url(source or DEFAULT_URL), deadline_s=deadline_s)
+            return cls(_source_of_url(DEFAULT_URL if source is None else source), deadline_s=deadline_s)
         if isinstance(source, RedisCluster):
             return cls(ClusterSource(source), deadline_s=deadline_s)
         if isinstance(source, Redis):

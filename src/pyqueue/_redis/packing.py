@@ -44,5 +44,5 @@ def _encode(arg: Arg) -> bytes:
     if isinstance(arg, bytes):
         return arg
     if isinstance(arg, (int, float)):
-        return repr(arg + 0).encode()  # + 0: True travels as 1
+        return repr(int(arg) if isinstance(arg, bool) else arg).encode()
     raise TypeError(f"a command argument is text, bytes or a number, not {type(arg).__name__}")

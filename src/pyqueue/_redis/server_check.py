@@ -6,15 +6,13 @@ Called by `Connection.check_server`.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from redis.exceptions import RedisError
 
+from pyqueue._redis.commands import Commands
 from pyqueue._redis.replies import text
 from pyqueue.errors import RedisRefused
-
-if TYPE_CHECKING:
-    from pyqueue._redis.commands import Commands
 
 logger = logging.getLogger("pyqueue.connection")
 

@@ -14,7 +14,6 @@ import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol, cast
-from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection as TcpConnection
@@ -144,7 +143,7 @@ class SentinelSource:
 
 def source_of_url(url: str) -> ServerSource:
     """Settings of redis://, rediss:// and unix:// URLs, with redis-py's options in the query."""
-    scheme = urlsplit(url).scheme
+    scheme = url.partition("://")[0]
     try:
         settings: dict[str, Any] = dict(parse_url(url))
     except ValueError:
