@@ -2,7 +2,7 @@
 
     PyqueueError
     |-- ConfigurationError (ValueError)       |-- UnknownOption (TypeError, too)
-    |-- PayloadError (ValueError)
+    |-- PayloadError (ValueError)             |-- PayloadTypeError (TypeError, too)
     |-- JobError            .queue .job_id
     |   |-- JobNotFound  -1     |-- JobNotInState  -3   .expected
     |   |-- PendingChildren -4  |-- ParentNotFound -5   |-- ParentNotReplaceable -7
@@ -46,6 +46,10 @@ class UnknownOption(ConfigurationError, TypeError):
 
 class PayloadError(PyqueueError, ValueError):
     """A value cannot be stored as JSON, or is too large or too deeply nested; the message names its path."""
+
+
+class PayloadTypeError(PayloadError, TypeError):
+    """A value is of a type that JSON does not have, such as bytes or a set; the message names its path."""
 
 
 class JobError(PyqueueError):

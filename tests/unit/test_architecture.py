@@ -21,6 +21,7 @@ LAYERS: Final = {
     # 0 words: values, options and errors, no I/O
     "backoff": 0,
     "cron": 0,
+    "deep_json": 0,
     "durations": 0,
     "errors": 0,
     "names": 0,

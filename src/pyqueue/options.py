@@ -1,0 +1,484 @@
+"""Options: what jobs, queues and workers may be told, as frozen models.
+
+Defaults live here and nowhere else. Durations are timedeltas or integer milliseconds. Dictionaries in BullMQ's camel
+case are accepted by `model_validate`. Whether an option was given matters when defaults are merged, so models know
+their `model_fields_set`. How options are stored is the business of `_store.record`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, Self, TypeAlias, TypedDict, TypeVar, Unpack
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, model_validator
+
+from pyqueue.durations import milliseconds
+from pyqueue.errors import ConfigurationError
+from pyqueue.names import check_job_id, check_job_name, check_prefix, check_text, check_worker_name
+from pyqueue.types import BackoffStrategy
+from pyqueue.validation import (
+    Age,
+    Count,
+    Duration,
+    Moment,
+    OptionModel,
+    PositiveCount,
+    PositiveDuration,
+    Switch,
+    Text,
+    shown,
+    unknown_option,
+)
+
+#: The lowest urgency. Priority 0 means none; such jobs run before all prioritized ones.
+MAX_PRIORITY: Final = 2_097_151
+
+#: Policies for a parent whose child fails; a child has at most one of them. In BullMQ's order.
+PARENT_POLICIES: Final = (
+    "remove_dependency_on_failure",
+    "fail_parent_on_failure",
+    "continue_parent_on_failure",
+    "ignore_dependency_on_failure",
+)
+
+#: Backoff types that need no strategy of the worker.
+BUILT_IN_BACKOFFS: Final = frozenset({"fixed", "exponential"})
+
+DataT = TypeVar("DataT")
+
+
+def _backoff_type(value: object) -> str:
+    if value not in BUILT_IN_BACKOFFS:
+        raise ValueError(f"type is {shown(value)}: give 'fixed' or 'exponential', or use Backoff.custom(name)")
+    return str(value)
+
+
+class Backoff(OptionModel):
+    """How long to wait before a failed job runs again. Use the constructors `fixed`, `exponential`, `custom`."""
+
+    type: Annotated[str, PlainValidator(_backoff_type)]
+    """`fixed`, `exponential`, or the name of a strategy given to the worker."""
+    delay: Duration = 0
+    """The wait; of `exponential`, the first one, doubled at each further attempt. Milliseconds."""
+    jitter: Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)] | None = None
+    """Share of the wait that is random, 0 to 1: the wait is spread over [delay * (1 - jitter), delay]."""
+
+    @classmethod
+    def fixed(cls, delay: timedelta | int, *, jitter: float | None = None) -> Self:
+        """The same wait before every retry."""
+        return cls._of("fixed", delay, jitter)
+
+    @classmethod
+    def exponential(cls, delay: timedelta | int, *, jitter: float | None = None) -> Self:
+        """`delay` before the first retry, twice as long before each further one; no upper bound."""
+        return cls._of("exponential", delay, jitter)
+
+    @classmethod
+    def custom(cls, name: str, *, delay: timedelta | int | None = None) -> Self:
+        """A strategy of the worker's option `backoffs`; `delay` is stored for it to read."""
+        if name in BUILT_IN_BACKOFFS:
+            raise ConfigurationError(f"backoff name is {name!r}: that is a built-in one; choose another name")
+        values: dict[str, Any] = {"type": check_text(name, "backoff name")}
+        if delay is not None:
+            values["delay"] = milliseconds(delay, "delay")
+        return cls.model_construct(**values)
+
+    @classmethod
+    def _of(cls, kind: str, delay: timedelta | int, jitter: float | None) -> Self:
+        values: dict[str, Any] = {"type": kind, "delay": delay}
+        return cls(**values) if jitter is None else cls(**values, jitter=jitter)
+
+
+class RateLimit(OptionModel):
+    """At most `max` jobs are started per `duration`, over all workers of the queue."""
+
+    max: PositiveCount
+    """Jobs per window, at least 1."""
+    duration: PositiveDuration
+    """Length of the window in milliseconds, at least 1."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, *, max: int, duration: timedelta | int) -> None: ...  # the name is BullMQ's
+
+
+class Retention(OptionModel):
+    """Which finished jobs are kept; applied when a job finishes. Without any limit all are."""
+
+    count: Count | None = None
+    """The newest so many; 0 removes the job at once."""
+    age: Age | None = None
+    """Those younger than this; a timedelta or seconds."""
+    limit: PositiveCount | None = None
+    """How many may be removed for their age at one finish; 1000 if not given."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, *, count: int | None = None, age: timedelta | int | None = None, limit: int | None = None
+        ) -> None: ...
+
+
+RetentionRule: TypeAlias = Retention | bool | int
+"""True = remove at once, False = keep all, a number = keep that many of the newest, or a `Retention`."""
+
+
+class Deduplication(OptionModel):
+    """Jobs with the same id are added once while the first of them is unfinished, or for `ttl`."""
+
+    id: Text
+    """What makes two jobs the same; not empty."""
+    ttl: Duration | None = None
+    """For how long, in milliseconds; without it, until the job finishes."""
+    extend: Switch | None = None
+    """Start the `ttl` anew with every further add."""
+    replace: Switch | None = None
+    """A further add takes the place of the job while that is delayed (debounce)."""
+    keep_last_if_active: Switch | None = None
+    """While the job is active, the last further add is kept and added when the job finishes."""
+    reschedule: Switch | None = None
+    """A further add moves the time of a delayed job instead of being dropped."""
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            id: str,
+            ttl: timedelta | int | None = None,
+            extend: bool | None = None,
+            replace: bool | None = None,
+            keep_last_if_active: bool | None = None,
+            reschedule: bool | None = None,
+        ) -> None: ...
+
+
+def _qualified_queue(value: object) -> str:
+    text = check_text(value, "queue")
+    prefix, _, queue = text.rpartition(":")
+    if not prefix or not queue:
+        raise ValueError(f"queue is {text!r}: give the parent's queue with its prefix, as in 'bull:{queue or 'email'}'")
+    return text
+
+
+class ParentReference(OptionModel):
+    """The parent of a job: its id, and its queue as `<prefix>:<queue>`."""
+
+    id: Text
+    queue: Annotated[str, PlainValidator(_qualified_queue)]
+
+
+class Telemetry(OptionModel):
+    """Trace context that travels with a job."""
+
+    metadata: Text | None = None
+    """The context, in the form of the producer's propagator."""
+    omit_context: Switch | None = None
+    """Do not pass the context on."""
+
+
+def _priority(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_PRIORITY:
+        raise ValueError(f"priority is {shown(value)}: give an integer between 0 (none) and {MAX_PRIORITY}")
+    return value
+
+
+def _backoff(value: object) -> Backoff:
+    if isinstance(value, Backoff):
+        return value
+    if isinstance(value, Mapping):
+        return Backoff.model_validate(value)
+    return Backoff(type="fixed", delay=milliseconds(value, "backoff"))
+
+
+def _retention(value: object, info: ValidationInfo) -> RetentionRule:
+    if isinstance(value, (Retention, bool)) or (isinstance(value, int) and value >= 0):
+        return value
+    if isinstance(value, Mapping):
+        return Retention.model_validate(value)
+    remedy = "give True (remove at once), False (keep all), a count or a Retention(count=, age=)"
+    raise ValueError(f"{info.field_name} is {shown(value)}: {remedy}")
+
+
+def _only_policy(value: bool, info: ValidationInfo) -> bool:
+    # Fields are validated in order, so each policy sees those declared before it.
+    others = [name for name in PARENT_POLICIES if info.data.get(name)]
+    if value and others:
+        raise ValueError(_conflict([*others, info.field_name or ""]))
+    return value
+
+
+def _without_parent(value: Deduplication, info: ValidationInfo) -> Deduplication:
+    if info.data.get("parent") is not None:
+        raise ValueError(_conflict(["deduplication", "parent"]))
+    return value
+
+
+def _conflict(names: list[str]) -> str:
+    return f"{', '.join(names)} cannot be used together: choose one of them"
+
+
+JobId = Annotated[str, PlainValidator(check_job_id)]
+Priority = Annotated[int, PlainValidator(_priority)]
+AnyBackoff = Annotated[Backoff, PlainValidator(_backoff)]
+AnyRetention = Annotated[RetentionRule, PlainValidator(_retention)]
+ParentPolicy = Annotated[bool, Field(strict=True), AfterValidator(_only_policy)]
+
+
+class JobOptionFields(TypedDict, total=False):
+    """The keywords of `JobOptions` and of `Queue.add`, with everything each accepts."""
+
+    job_id: str | None
+    delay: timedelta | int
+    priority: int
+    attempts: int
+    backoff: Backoff | Mapping[str, Any] | timedelta | int | None
+    lifo: bool
+    timestamp: datetime | int | None
+    remove_on_complete: RetentionRule | Mapping[str, Any] | None
+    remove_on_fail: RetentionRule | Mapping[str, Any] | None
+    keep_logs: int | None
+    stack_trace_limit: int | None
+    size_limit: int | None
+    parent: ParentReference | Mapping[str, str] | None
+    deduplication: Deduplication | Mapping[str, Any] | None
+    remove_dependency_on_failure: bool
+    fail_parent_on_failure: bool
+    continue_parent_on_failure: bool
+    ignore_dependency_on_failure: bool
+    telemetry: Telemetry | Mapping[str, Any] | None
+
+
+class JobOptions(OptionModel):
+    """Options of one job, or of all jobs of a queue (`default_job_options`). Those of the job win, one by one."""
+
+    hints: ClassVar[Mapping[str, str]] = {
+        "debounce": "it was removed from BullMQ; use 'deduplication'",
+        "repeat": "use queue.schedulers.upsert",
+    }
+
+    job_id: JobId | None = None
+    """An id of your own: a job whose id exists is not added again. Otherwise a number is generated."""
+    delay: Duration = 0
+    """Run not before so long after `timestamp`; milliseconds."""
+    priority: Priority = 0
+    """1 (first) to 2,097,151 (last); 0 = none, which runs before all prioritized jobs."""
+    attempts: Count = 0
+    """How often the job may run at most until it succeeds; 0 and 1 both mean once."""
+    backoff: AnyBackoff | None = None
+    """The wait before a retry; a number or timedelta is a fixed one. Without it, retries run at once."""
+    lifo: Switch = False
+    """Run before the jobs that wait already. No effect with a priority."""
+    timestamp: Moment | None = None
+    """When the job was created, unix milliseconds or an aware datetime; the server's time if not given."""
+    remove_on_complete: AnyRetention | None = None
+    """What to keep of completed jobs; the worker's option of the same name if not given."""
+    remove_on_fail: AnyRetention | None = None
+    """What to keep of failed jobs; the worker's option of the same name if not given."""
+    keep_logs: Count | None = None
+    """How many log rows to keep, the newest; all if not given."""
+    stack_trace_limit: Count | None = None
+    """How many stack traces to keep, the newest; all if not given."""
+    size_limit: PositiveCount | None = None
+    """Refuse data larger than so many bytes of JSON. No limit if not given."""
+    parent: ParentReference | None = None
+    """Make the job a child of an existing job."""
+    deduplication: Annotated[Deduplication, AfterValidator(_without_parent)] | None = None
+    """Add only one of several equal jobs. Not together with `parent`."""
+    remove_dependency_on_failure: ParentPolicy = False
+    """If the job fails, its parent goes on as if it had never existed."""
+    fail_parent_on_failure: ParentPolicy = False
+    """If the job fails, its parent fails, too."""
+    continue_parent_on_failure: ParentPolicy = False
+    """If the job fails, its parent runs at once, even with unfinished children."""
+    ignore_dependency_on_failure: ParentPolicy = False
+    """If the job fails, its parent goes on and can read the reason."""
+    telemetry: Telemetry | None = None
+    """Trace context for consumers that read it."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[JobOptionFields]) -> None: ...
+
+
+def merge_options(defaults: JobOptions | None, options: JobOptions | None) -> JobOptions | None:
+    """Options of a job over the defaults of its queue, option by option; an id is never inherited.
+
+    Raises ConfigurationError when an option of the job contradicts a default.
+    """
+    if defaults is None:
+        return options
+    given = {} if options is None else {name: getattr(options, name) for name in options.model_fields_set}
+    if defaults.job_id is not None:
+        given.setdefault("job_id", None)
+    if not given:
+        return defaults
+    merged = defaults.model_copy(update=given)
+    policies = [name for name in PARENT_POLICIES if getattr(merged, name)]
+    if len(policies) > 1:
+        raise ConfigurationError(_conflict(policies))
+    if merged.deduplication is not None and merged.parent is not None:
+        raise ConfigurationError(_conflict(["deduplication", "parent"]))
+    return merged
+
+
+def _no_data() -> Any:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec(Generic[DataT]):
+    """One job of `add_bulk`; also accepted as a dictionary with `name`, `data` and `opts` (or `options`)."""
+
+    name: str
+    data: DataT = field(default_factory=_no_data)
+    options: JobOptions | None = None
+
+    @classmethod
+    def parse(cls, value: JobSpec[DataT] | Mapping[str, Any]) -> JobSpec[DataT]:
+        """A spec as it is, a dictionary as a spec; raises ConfigurationError, UnknownOption."""
+        if isinstance(value, JobSpec):
+            return value
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"job is {shown(value)}: give a JobSpec or a dictionary with name, data and opts")
+        for name in value:
+            if name not in {"name", "data", "opts", "options"}:
+                raise unknown_option(str(name), ("name", "data", "opts"), {})
+        options = value.get("options", value.get("opts"))
+        data = value["data"] if "data" in value else _no_data()
+        return cls(
+            check_job_name(value.get("name")), data, None if options is None else JobOptions.model_validate(options)
+        )
+
+
+class QueueOptions(OptionModel):
+    """Options of a `Queue`."""
+
+    prefix: Annotated[str, PlainValidator(check_prefix)] = "bull"
+    """First part of every key. On Redis Cluster it needs a hash tag, as in `{bull}`."""
+    default_job_options: JobOptions | None = None
+    """Options of jobs that do not say otherwise. A `job_id` in it is not inherited."""
+    max_len_events: Count = 10_000
+    """About how many events the queue's stream keeps."""
+    skip_metas_update: Switch = False
+    """Do not write the queue's settings (for tools that only read)."""
+    strict_ints: Switch = False
+    """Refuse integers in data beyond 2**53, of which Node consumers lose digits."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _streams(cls, value: Any) -> Any:
+        # BullMQ's spelling: {"streams": {"events": {"maxLen": n}}}
+        if isinstance(value, dict) and "streams" in value:
+            streams = value["streams"]
+            rest = {name: option for name, option in value.items() if name != "streams"}
+            return {**rest, "max_len_events": streams["events"]["maxLen"]}
+        return value
+
+
+def _lock_renew_time(value: int, info: ValidationInfo) -> int:
+    lock_duration = info.data.get("lock_duration")
+    if lock_duration is not None and value >= lock_duration:
+        remedy = "a lock must be renewed before it runs out; use about half of the duration"
+        raise ValueError(f"lock_renew_time is {value} and lock_duration is {lock_duration}: {remedy}")
+    return value
+
+
+def _metrics(value: object) -> object:
+    if isinstance(value, Mapping) and set(value) == {"maxDataPoints"}:
+        return value["maxDataPoints"]
+    return value
+
+
+def _backoffs(value: object) -> Mapping[str, BackoffStrategy]:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"backoffs is {shown(value)}: give a dictionary of names and functions")
+    for name, strategy in value.items():
+        if check_text(name, "backoff name") in BUILT_IN_BACKOFFS:
+            raise ValueError(f"backoffs has the name {name!r}: that is a built-in one; choose another")
+        if not callable(strategy):
+            raise ValueError(f"backoffs[{name!r}] is {shown(strategy)}: give a function")
+    return dict(value)
+
+
+class WorkerOptions(OptionModel):
+    """Options of a `Worker`."""
+
+    hints: ClassVar[Mapping[str, str]] = {
+        "autorun": "a worker runs in 'async with worker' or 'await worker.run()'",
+        "settings": "give custom backoff strategies by name in 'backoffs'",
+    }
+
+    prefix: Annotated[str, PlainValidator(check_prefix)] = "bull"
+    """First part of every key; the producers' one."""
+    name: Annotated[str, PlainValidator(check_worker_name)] = ""
+    """Shown in the client list and stored on the jobs it runs. Printable ASCII without spaces."""
+    concurrency: PositiveCount = 1
+    """How many jobs run at once, at least 1."""
+    limiter: RateLimit | None = None
+    """At most so many jobs per time, over all workers of the queue."""
+    lock_duration: PositiveDuration = 30_000
+    """How long a job stays ours without renewal; milliseconds. After a crash it is run again after about twice that."""
+    lock_renew_time: Annotated[PositiveDuration, AfterValidator(_lock_renew_time)] | None = None
+    """How often locks are renewed; less than `lock_duration`, half of it if not given."""
+    stalled_interval: PositiveDuration = 30_000
+    """How often the jobs of dead workers are looked for; milliseconds."""
+    max_stalled_count: Count = 1
+    """How often a job may be recovered from a dead worker before it fails."""
+    max_started_attempts: Count | None = None
+    """Fail a job that was started so often, whatever its attempts. No limit if not given."""
+    drain_delay: PositiveDuration = 5_000
+    """How long one wait for jobs lasts when the queue is empty; milliseconds."""
+    maximum_rate_limit_delay: PositiveDuration = 30_000
+    """Longest sleep while rate limited, so that delayed jobs become due; milliseconds."""
+    run_retry_delay: PositiveDuration = 15_000
+    """Longest pause between attempts to reach Redis again; milliseconds."""
+    max_loop_block: PositiveDuration = 300_000
+    """After the event loop was blocked so long, locks are not renewed any more; milliseconds."""
+    remove_on_complete: AnyRetention | None = None
+    """What to keep of completed jobs that do not say so themselves; all if not given."""
+    remove_on_fail: AnyRetention | None = None
+    """What to keep of failed jobs that do not say so themselves; all if not given."""
+    backoffs: Annotated[Mapping[str, Callable[..., Any]], PlainValidator(_backoffs)] = {}
+    """Custom backoff strategies by name, for `Backoff.custom(name)`."""
+    metrics: Annotated[Count, BeforeValidator(_metrics)] = 0
+    """For how many minutes finished jobs are counted; 0 = not at all."""
+    skip_lock_renewal: Switch = False
+    """Never renew locks."""
+    skip_stalled_check: Switch = False
+    """Leave the jobs of dead workers to other workers."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **options: Unpack[WorkerOptionFields]) -> None: ...
+
+    @property
+    def lock_renew_ms(self) -> int:
+        """`lock_renew_time`, or its default."""
+        return self.lock_renew_time or max(1, self.lock_duration // 2)
+
+
+class WorkerOptionFields(TypedDict, total=False):
+    """The keywords of `WorkerOptions` and of `Worker`, with everything each accepts."""
+
+    prefix: str
+    name: str
+    concurrency: int
+    limiter: RateLimit | Mapping[str, Any] | None
+    lock_duration: timedelta | int
+    lock_renew_time: timedelta | int | None
+    stalled_interval: timedelta | int
+    max_stalled_count: int
+    max_started_attempts: int | None
+    drain_delay: timedelta | int
+    maximum_rate_limit_delay: timedelta | int
+    run_retry_delay: timedelta | int
+    max_loop_block: timedelta | int
+    remove_on_complete: RetentionRule | Mapping[str, Any] | None
+    remove_on_fail: RetentionRule | Mapping[str, Any] | None
+    backoffs: Mapping[str, BackoffStrategy]
+    metrics: int | Mapping[str, int]
+    skip_lock_renewal: bool
+    skip_stalled_check: bool
