@@ -75,10 +75,11 @@ class _FakeWire:
         self._wire = wire
         self._client_id = client_id
         self._is_waiting = False
+        self._is_dropped = False
 
     @property
     def is_connected(self) -> bool:
-        return bool(self._wire.is_connected)
+        return bool(self._wire.is_connected) and not self._is_dropped
 
     async def connect(self) -> None:
         await self._wire.connect()
@@ -97,9 +98,12 @@ class _FakeWire:
             self._is_waiting = False
             raise
         self._is_waiting = False
+        if self._is_dropped:  # by another task, while this one waited
+            raise RedisConnectionError("Connection closed.")
         return as_resp2("", reply)
 
     async def disconnect(self, nowait: bool = False) -> None:
+        self._is_dropped = True
         if self._is_waiting and self._client_id is not None:
             self._unblock(self._client_id)
         self._is_waiting = False
