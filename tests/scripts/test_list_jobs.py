@@ -39,7 +39,9 @@ async def test_a_range_means_positions_from_either_end(
 ) -> None:
     # In both kinds the oldest is served first: the tail of a list, the lowest score of a set.
     oldest_to_newest = "abcd" if oldest_first else "dcba"
-    content = list(reversed(oldest_to_newest)) if place == "wait" else Zset(zip(oldest_to_newest, range(4), strict=True))
+    content = (
+        list(reversed(oldest_to_newest)) if place == "wait" else Zset(zip(oldest_to_newest, range(4), strict=True))
+    )
     await bench.seed({place: content})
 
     ran = await bench.run("list_jobs", place=place, first=first, last=last, oldest_first=oldest_first, limit=10)

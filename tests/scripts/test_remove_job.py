@@ -115,7 +115,7 @@ def family(bench: Bench) -> dict[str, Any]:
         "wait": ["pending"],
         "completed": Zset({"done": 1}),
         "failed": Zset({"ignored": 1, "lost": 2}),
-        **dict.fromkeys(["pending", "done", "ignored", "lost"], {"parentKey": parent}),
+        **{child: {"parentKey": parent} for child in ("pending", "done", "ignored", "lost")},
     }
 
 
@@ -170,7 +170,9 @@ async def test_children_in_another_queue_are_removed_there(bench: Bench) -> None
 
 async def test_a_family_that_is_a_circle_ends(bench: Bench) -> None:
     one, two = f"{bench.base}1", f"{bench.base}2"
-    await bench.seed({"1": JOB, "2": JOB, "1:processed": {two: "x"}, "2:processed": {one: "x"}, "completed": Zset({"1": 1})})
+    await bench.seed(
+        {"1": JOB, "2": JOB, "1:processed": {two: "x"}, "2:processed": {one: "x"}, "completed": Zset({"1": 1})}
+    )
 
     ran = await bench.run("remove_job", job_id="1", with_children=1)
 

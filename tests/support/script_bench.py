@@ -83,7 +83,7 @@ class Bench:
     async def run(self, name: str, rows: Iterable[Sequence[Arg]] = (), /, **args: Arg) -> Ran:
         """Run a script; `prefix` and `now_ms` are filled in."""
         before = await dump(self.client, self.base)
-        reply = await self.store.call(load(name), rows, **args)
+        reply = await self.store.call(load(name), rows, timeout_s=None, **args)
         after = await dump(self.client, self.base)
         difference = changes(before, after)
         written = {**difference.created, **difference.changed}

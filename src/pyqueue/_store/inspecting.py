@@ -8,7 +8,7 @@ decided by the caller.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from pyqueue._redis.replies import number, pairs, text
 from pyqueue._redis.scripts import load
@@ -30,7 +30,10 @@ PLACES: Final[dict[str, str]] = {
     JobState.FAILED: "failed",
 }
 
-FoundJob = tuple[str, dict[str, Raw]]
+#: States of jobs that can run again.
+FINISHED: Final = (JobState.COMPLETED, JobState.FAILED)
+
+FoundJob: TypeAlias = tuple[str, dict[str, Raw]]
 """Id and fields; no fields for an id without a hash."""
 
 
@@ -128,7 +131,7 @@ async def get_logs(store: Store, job_id: str, first: int, last: int) -> tuple[li
 class Series(NamedTuple):
     """One series of finished jobs per minute."""
 
-    count: int
+    total: int
     previous_ms: int
     previous_count: int
     size: int
@@ -145,7 +148,9 @@ async def get_metrics(store: Store, state: str, first: int, last: int) -> Series
 
 async def get_meta(store: Store) -> dict[str, str]:
     """The queue's settings as they are stored. O(1)."""
-    return {name: text(value) for name, value in pairs(await store.commands.execute("HGETALL", store.keys.meta)).items()}
+    return {
+        name: text(value) for name, value in pairs(await store.commands.execute("HGETALL", store.keys.meta)).items()
+    }
 
 
 async def count_active(store: Store) -> int:

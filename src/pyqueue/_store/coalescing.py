@@ -1,0 +1,99 @@
+"""Coalescing: adds issued at the same time travel in one script call.
+
+`AddBuffer` collects what callers add while a call is in flight, or in the same turn of the event loop, and sends it
+with the next call; an idle buffer sends at the loop's next turn, without a timer. It does not know what a call is: the
+queue gives it the function that sends.
+
+Modes: idle (no task) -> flushing (one task, one call in flight, ends when nothing waits) -> idle; closed at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from pyqueue._store.adding import MAX_ADDS, AddReply
+from pyqueue._store.record import AddRow
+from pyqueue.errors import PyqueueError
+
+Send: TypeAlias = Callable[[Sequence[AddRow]], Awaitable[AddReply]]
+
+_Entry: TypeAlias = tuple[Sequence[AddRow], asyncio.Future[AddReply]]
+
+
+class AddBuffer:
+    """Adds that wait for the next call. One caller's cancellation or bad job does not touch the others."""
+
+    __slots__ = ("_closed", "_flush", "_send", "_waiting")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._waiting: deque[_Entry] = deque()
+        self._flush: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def add(self, rows: Sequence[AddRow]) -> AddReply:
+        """Send up to MAX_ADDS jobs with the next call, all in the same one; returns their part of its reply.
+
+        If the caller is cancelled before that call leaves, its jobs are not added; afterwards they may be.
+        """
+        if self._closed:
+            raise PyqueueError("the queue is closed: add to it before close(), or make another Queue")
+        answer: asyncio.Future[AddReply] = asyncio.get_running_loop().create_future()
+        self._waiting.append((rows, answer))
+        if self._flush is None or self._flush.done():
+            self._flush = asyncio.create_task(self._run(), name="pyqueue-add")
+        return await answer
+
+    async def close(self) -> None:
+        """Take nothing new, and wait until everything that was added is sent or has failed."""
+        self._closed = True
+        if self._flush is not None and not self._flush.done():
+            await asyncio.wait([self._flush])
+
+    async def _run(self) -> None:
+        while batch := self._next_batch():
+            try:
+                reply = await self._send([row for rows, _ in batch for row in rows])
+            except BaseException as error:
+                _fail(batch, error)
+                if not isinstance(error, Exception):
+                    _fail(list(self._waiting), error)
+                    self._waiting.clear()
+                    raise
+            else:
+                _answer(batch, reply)
+
+    def _next_batch(self) -> list[_Entry]:
+        """What goes into the next call: whole entries, in order, without those whose callers have gone."""
+        batch: list[_Entry] = []
+        size = 0
+        while self._waiting:
+            rows, answer = self._waiting[0]
+            if not answer.done():
+                if size + len(rows) > MAX_ADDS and batch:
+                    break
+                batch.append((rows, answer))
+                size += len(rows)
+            self._waiting.popleft()
+        return batch
+
+
+def _answer(batch: Sequence[_Entry], reply: AddReply) -> None:
+    first = 0
+    for rows, answer in batch:
+        if not answer.done():
+            answer.set_result(AddReply(reply.now_ms, reply.results[first : first + len(rows)]))
+        first += len(rows)
+
+
+def _fail(batch: Sequence[_Entry], error: BaseException) -> None:
+    for _, answer in batch:
+        if answer.done():
+            continue
+        if isinstance(error, Exception):
+            answer.set_exception(error)
+        else:  # the loop ends: the flush was cancelled, and so is everybody who waits for it
+            answer.cancel()

@@ -1,0 +1,369 @@
+"""A job: a snapshot of its hash, and what can be done with it.
+
+Attributes are what was read (or added) and decode lazily; they do not follow the job, except where a verb of this very
+object changes them. Verbs are one call of `_store` each. Made by `Queue`, its views and the worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+
+from pyqueue import payload
+from pyqueue._redis.replies import number, text
+from pyqueue._store import changing, inspecting
+from pyqueue._store.adding import AddStatus
+from pyqueue._store.record import Field, decode_options, decode_parent
+from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, extend_locks, settle_and_claim
+from pyqueue._store.store import Store
+from pyqueue.durations import milliseconds
+from pyqueue.errors import DelayJob, JobError, PayloadError, ScriptError, WaitForChildren, error_from_code
+from pyqueue.options import JobOptions, ParentReference
+from pyqueue.outcomes import Delayed, Outcome, Released, WaitingForChildren
+from pyqueue.states import JobState
+from pyqueue.types import Raw
+from pyqueue.verdict import Verdicts
+
+DataT = TypeVar("DataT")
+ResultT = TypeVar("ResultT")
+
+_UNDECODED: Final[Any] = object()
+_DEFAULT_VERDICTS: Final = Verdicts()
+_NO_CLAIM: Final = ClaimRequest(0, "")
+
+
+class Fetched(NamedTuple, Generic[DataT, ResultT]):
+    """What settling a job by hand found next; all empty unless `fetch_next` was asked for."""
+
+    job: Job[DataT, ResultT] | None
+    """The next job, locked under the same token."""
+    limit_ms: int
+    """For how long the rate limit forbids to take another; 0 if it does not."""
+    next_delayed_ms: int
+    """When the next delayed job is due, unix milliseconds; 0 if none is."""
+
+
+class Job(Generic[DataT, ResultT]):
+    """One job of a queue. Read attributes; await verbs. Verbs raise the `JobError` that names why they were refused."""
+
+    __slots__ = ("_claim", "_data", "_fields", "_options", "_store", "_verdicts", "add_status", "id", "token")
+
+    def __init__(
+        self,
+        store: Store,
+        job_id: str,
+        fields: dict[str, Raw],
+        *,
+        token: str = "",
+        verdicts: Verdicts = _DEFAULT_VERDICTS,
+        claim: ClaimRequest = _NO_CLAIM,
+    ) -> None:
+        """Made by the library. `claim`: how the worker that fetched the job takes the next, token and count aside."""
+        self.id: Final = job_id
+        """Its id, unique in the queue."""
+        self.token = token
+        """The token of its lock, if it was claimed; else empty."""
+        self.add_status: AddStatus | None = None
+        """What `add` did: created, found a duplicate, was deduplicated, or replaced; None for a job that was read."""
+        self._store = store
+        self._fields = fields
+        self._verdicts = verdicts
+        self._claim = claim
+        self._data: Any = _UNDECODED
+        self._options: JobOptions | None = None
+
+    @property
+    def queue(self) -> str:
+        """Name of its queue."""
+        return self._store.keys.queue
+
+    @property
+    def name(self) -> str:
+        """What kind of job it is."""
+        return self._text(Field.NAME)
+
+    @property
+    def data(self) -> DataT:
+        """Its input, decoded from JSON once. Raises PayloadError if another client stored something else."""
+        return cast(DataT, self._decoded_data())
+
+    @property
+    def options(self) -> JobOptions:
+        """The options it was added with; the defaults, if another client stored something that is no JSON object.
+
+        Its `priority` and `delay` may have changed since: see the attributes of the job.
+        """
+        if self._options is None:
+            try:
+                self._options = decode_options(self._fields.get(Field.OPTIONS))
+            except PayloadError:
+                self._options = JobOptions()
+        return self._options
+
+    @property
+    def unreadable_reason(self) -> str | None:
+        """Why it cannot be run: its data or options are no JSON; None for every job that a queue's client stored."""
+        try:
+            decode_options(self._fields.get(Field.OPTIONS))
+            self._decoded_data()
+        except PayloadError as error:
+            return str(error)
+        return None
+
+    @property
+    def timestamp(self) -> int:
+        """When it was created, unix milliseconds."""
+        return number(self._fields.get(Field.TIMESTAMP))
+
+    @property
+    def delay(self) -> int:
+        """How long it waits, or waited last, in milliseconds."""
+        return number(self._fields.get(Field.DELAY))
+
+    @property
+    def priority(self) -> int:
+        """Its priority; 0 = none."""
+        return number(self._fields.get(Field.PRIORITY))
+
+    @property
+    def progress(self) -> Any:
+        """What was last reported; 0 before."""
+        return self._json(Field.PROGRESS, 0)
+
+    @property
+    def return_value(self) -> ResultT | None:
+        """What its processor returned; None before it completed."""
+        return cast("ResultT | None", self._json(Field.RETURN_VALUE))
+
+    @property
+    def failed_reason(self) -> str | None:
+        """Why its last failed attempt failed; None if none did."""
+        return self._text(Field.FAILED_REASON) if Field.FAILED_REASON in self._fields else None
+
+    @property
+    def stack_trace(self) -> list[str]:
+        """Stacks of its failed attempts, oldest first."""
+        try:
+            stacks = self._json(Field.STACK_TRACE)
+        except PayloadError:
+            return []
+        return [str(stack) for stack in stacks] if isinstance(stacks, list) else []
+
+    @property
+    def attempts_made(self) -> int:
+        """How many attempts have ended, in success or failure."""
+        return number(self._fields.get(Field.ATTEMPTS_MADE, self._fields.get(Field.LEGACY_ATTEMPTS_MADE)))
+
+    @property
+    def attempts_started(self) -> int:
+        """How often it was handed to a worker."""
+        return number(self._fields.get(Field.ATTEMPTS_STARTED))
+
+    @property
+    def stalled_count(self) -> int:
+        """How often it was recovered from a dead worker."""
+        return number(self._fields.get(Field.STALLED_COUNT))
+
+    @property
+    def deferred_failure(self) -> str:
+        """Why it must fail when a worker takes it next; empty if it need not."""
+        return self._text(Field.DEFERRED_FAILURE)
+
+    @property
+    def processed_on(self) -> int | None:
+        """When its last run began, unix milliseconds; None before."""
+        return number(self._fields.get(Field.PROCESSED_ON)) or None
+
+    @property
+    def finished_on(self) -> int | None:
+        """When it completed or failed, unix milliseconds; None before."""
+        return number(self._fields.get(Field.FINISHED_ON)) or None
+
+    @property
+    def processed_by(self) -> str | None:
+        """Name of the worker that ran it last, if that has one."""
+        return self._text(Field.PROCESSED_BY) or None
+
+    @property
+    def parent(self) -> ParentReference | None:
+        """Its parent's `id` and `queue` (`<prefix>:<queue>`); None without one."""
+        return decode_parent(self._fields.get(Field.PARENT))
+
+    @property
+    def deduplication_id(self) -> str | None:
+        """Its deduplication id, if it has one."""
+        return self._text(Field.DEDUPLICATION_ID) or None
+
+    @property
+    def scheduler_id(self) -> str | None:
+        """The job scheduler that made it, if one did."""
+        return self._text(Field.SCHEDULER_ID) or None
+
+    async def state(self) -> JobState:
+        """Where it is now. One round trip, O(log n); O(n) in the wait list for a job waiting there."""
+        return await inspecting.get_state(self._store, self.id)
+
+    async def update_progress(self, progress: Any) -> None:
+        """Store and announce progress, any JSON value. One round trip."""
+        encoded = payload.encode(progress, what="progress")
+        await changing.update_progress(self._store, self.id, encoded)
+        self._fields[Field.PROGRESS] = encoded
+
+    async def update_data(self, data: DataT) -> None:
+        """Replace its data, any JSON value. One round trip."""
+        encoded = payload.encode(data, what="data")
+        await changing.update_data(self._store, self.id, encoded)
+        self._fields[Field.DATA] = encoded
+        self._data = _UNDECODED
+
+    async def log(self, row: str) -> int:
+        """Append a row to its log, which its option `keep_logs` bounds; returns how many there are. One round trip."""
+        return await changing.add_log(self._store, self.id, row, self.options.keep_logs or 0)
+
+    async def clear_logs(self, keep: int = 0) -> None:
+        """Forget its log, except the newest `keep` rows. One round trip."""
+        await changing.clear_logs(self._store, self.id, keep)
+
+    async def promote(self) -> None:
+        """Make it ready now, if it is delayed. One round trip."""
+        await changing.promote_job(self._store, self.id)
+        self._fields[Field.DELAY] = "0"
+
+    async def change_delay(self, delay: timedelta | int) -> None:
+        """Let it wait for so long from now (timedelta or milliseconds), if it is delayed. One round trip."""
+        delay_ms = milliseconds(delay, "delay")
+        await changing.change_delay(self._store, self.id, delay_ms)
+        self._fields[Field.DELAY] = str(delay_ms)
+
+    async def change_priority(self, priority: int = 0, *, lifo: bool = False) -> None:
+        """Change its priority, and its place if it is ready to run: behind those of equal priority, or before (lifo).
+
+        One round trip; O(n) in the wait list for a job waiting there.
+        """
+        checked = JobOptions(priority=priority).priority
+        await changing.change_priority(self._store, self.id, checked, lifo=lifo)
+        self._fields[Field.PRIORITY] = str(checked)
+
+    async def retry(
+        self,
+        state: JobState = JobState.FAILED,
+        *,
+        reset_attempts_made: bool = False,
+        reset_attempts_started: bool = False,
+    ) -> None:
+        """Run it again, if it is failed (or completed, with `state`). One round trip."""
+        inspecting.place_of(state, inspecting.FINISHED)
+        await changing.retry_job(
+            self._store,
+            self.id,
+            state,
+            reset_attempts_made=reset_attempts_made,
+            reset_attempts_started=reset_attempts_started,
+        )
+        for field in (Field.FINISHED_ON, Field.PROCESSED_ON, Field.RETURN_VALUE, Field.FAILED_REASON):
+            self._fields.pop(field, None)
+        if reset_attempts_made:
+            self._fields.pop(Field.ATTEMPTS_MADE, None)
+        if reset_attempts_started:
+            self._fields.pop(Field.ATTEMPTS_STARTED, None)
+
+    async def remove(self, *, remove_children: bool = True) -> None:
+        """Remove it and, by default, its children. Raises JobError if a worker has locked one. One round trip."""
+        if not await changing.remove_job(self._store, self.id, with_children=remove_children):
+            raise JobError(
+                "The job could not be removed: it or a child of it is locked by a worker. Wait until it has finished.",
+                job_id=self.id,
+                queue=self.queue,
+                command="remove_job",
+            )
+
+    async def remove_deduplication_key(self) -> bool:
+        """Give up its deduplication id; False if it has none or another job owns it. One round trip."""
+        if self.deduplication_id is None:
+            return False
+        return await changing.remove_deduplication_key(self._store, self.deduplication_id, self.id)
+
+    # Processing by hand: for a job that was fetched under a token, outside of a worker's processor.
+
+    async def move_to_completed(
+        self, value: ResultT, token: str | None = None, *, fetch_next: bool = False
+    ) -> Fetched[DataT, ResultT]:
+        """Complete it with a return value. Raises LockError, PendingChildren, FailedChildren. One round trip."""
+        return await self._settle(self._verdicts.completed(self, value), token, "move_to_completed", fetch_next)
+
+    async def move_to_failed(
+        self, error: BaseException | str, token: str | None = None, *, fetch_next: bool = False
+    ) -> Fetched[DataT, ResultT]:
+        """Fail this run: it is retried as its options say, or fails for good. Raises LockError. One round trip."""
+        if isinstance(error, str):
+            error = Exception(error)
+        return await self._settle(await self._verdicts.failed(self, error), token, "move_to_failed", fetch_next)
+
+    async def move_to_delayed(
+        self, delay: timedelta | int = 0, token: str | None = None, *, until: datetime | int | None = None
+    ) -> None:
+        """Run it again after `delay` (timedelta or milliseconds) or at `until`. No attempt is spent. One round trip."""
+        when = DelayJob(delay, until=until)
+        await self._settle(Delayed(when.delay_ms, when.until_ms), token, "move_to_delayed")
+
+    async def move_to_wait(self, token: str | None = None) -> int:
+        """Give it back to the front of its line; returns for how many ms the rate limit is closed. One round trip."""
+        return (await self._settle(Released(), token, "move_to_wait")).limit_ms
+
+    async def move_to_waiting_children(
+        self, token: str | None = None, *, child: Mapping[str, str] | None = None
+    ) -> bool:
+        """Park it until its children (or `child`: id, queue) are done; False if none is pending. One round trip."""
+        outcome = WaitingForChildren(WaitForChildren(child=child).child_key)
+        return (await self._exchange(outcome, token, "move_to_waiting_children")).codes[0] == 0
+
+    async def extend_lock(self, duration: timedelta | int, token: str | None = None) -> bool:
+        """Let its lock last so long from now (timedelta or milliseconds); False if it is lost. One round trip."""
+        lock = (self.id, self.token if token is None else token)
+        return not await extend_locks(self._store, [lock], milliseconds(duration, "duration", minimum=1))
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id!r} {self.name!r} of queue {self.queue!r}>"
+
+    async def _settle(
+        self, outcome: Outcome, token: str | None, command: str, fetch_next: bool = False
+    ) -> Fetched[DataT, ResultT]:
+        reply = await self._exchange(outcome, token, command, fetch_next)
+        following = [self._following(claimed) for claimed in reply.claimed]
+        return Fetched(following[0] if following else None, reply.limit_ms, reply.next_delayed_ms)
+
+    async def _exchange(
+        self, outcome: Outcome, token: str | None, command: str, fetch_next: bool = False
+    ) -> ExchangeReply:
+        token = self.token if token is None else token
+        claim = self._claim._replace(count=int(fetch_next), token=token)
+        reply = await settle_and_claim(self._store, [Settlement(self.id, token, outcome)], claim)
+        code = reply.codes[0]
+        if isinstance(code, str):
+            raise ScriptError(f"{command} of job {self.id!r} failed: {code}")
+        if code < 0:
+            raise error_from_code(code, job_id=self.id, queue=self.queue, command=command, expected="active")
+        return reply
+
+    def _following(self, claimed: Claimed) -> Job[DataT, ResultT]:
+        return Job(
+            self._store,
+            claimed.job_id,
+            claimed.fields,
+            token=claimed.token,
+            verdicts=self._verdicts,
+            claim=self._claim,
+        )
+
+    def _decoded_data(self) -> Any:
+        if self._data is _UNDECODED:
+            self._data = self._json(Field.DATA)
+        return self._data
+
+    def _text(self, field: str) -> str:
+        return text(self._fields.get(field))
+
+    def _json(self, field: str, missing: Any = None) -> Any:
+        raw = self._fields.get(field)
+        return missing if raw is None else payload.decode(raw)

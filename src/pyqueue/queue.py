@@ -1,0 +1,329 @@
+"""Queue: puts jobs into Redis and controls them as a whole.
+
+`queue.jobs`, `queue.limits` and `queue.metrics` look at it and administer it. Running jobs is `Worker`'s business.
+The way of an add: options (validated) -> record (encoded) -> buffer (coalesced) -> `add_jobs` -> script.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from types import TracebackType
+from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypedDict, TypeVar, Unpack
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pyqueue._redis.connection import AnyRedis, Connection
+from pyqueue._redis.keys import QueueKeys, has_hash_tag
+from pyqueue._redis.outage import Outage
+from pyqueue._redis.replies import number
+from pyqueue._store import controlling, inspecting
+from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs
+from pyqueue._store.coalescing import AddBuffer
+from pyqueue._store.record import AddRow, Field, Template, encode_job, encode_template
+from pyqueue._store.sender import Sender
+from pyqueue._store.store import Store
+from pyqueue.errors import AddOutcomeUnknown, BulkAddError, ConfigurationError, PyqueueError
+from pyqueue.job import Job
+from pyqueue.names import check_queue_name
+from pyqueue.options import JobOptionFields, JobOptions, JobSpec, QueueOptions, merge_options
+from pyqueue.types import SERVER_CLOCK, Clock, Raw
+from pyqueue.views.jobs import Jobs, Progress
+from pyqueue.views.limits import CurrentLimits, Limits, limits_of
+from pyqueue.views.metrics import Metrics
+
+DataT = TypeVar("DataT")
+ResultT = TypeVar("ResultT")
+
+ConnectionSource: TypeAlias = "str | AnyRedis | Connection | None"
+"""A URL (None: redis://localhost:6379), or a `redis.asyncio` client, which stays the caller's."""
+
+#: How long an add is sent again after a broken connection. Producers are request handlers: somebody waits for them.
+RESEND_S: Final = 30.0
+#: Jobs that one call removes or moves: well below 2 ms of Redis' time.
+_SLICE: Final = 100
+#: Ids that one call moves back from where old versions put them; only the ids are touched.
+_RESUME_SLICE: Final = 5000
+
+_NO_DATA: Final[Any] = {}
+
+
+class QueueOptionFields(TypedDict, total=False):
+    """The keywords of `QueueOptions` and of `Queue`, with everything each accepts."""
+
+    prefix: str
+    default_job_options: JobOptions | Mapping[str, Any] | None
+    max_len_events: int
+    skip_metas_update: bool
+    strict_ints: bool
+
+
+class QueueMeta(NamedTuple):
+    """The settings of a queue, as all its clients see them."""
+
+    is_paused: bool
+    limits: CurrentLimits
+    max_len_events: int
+    """About how many events the stream keeps; 0 if no client has said."""
+    version: str
+    """The client that wrote the settings last, such as `pyqueue:0.1.0` or `bullmq:6.7.0`; empty if none has."""
+
+
+class Queue(Generic[DataT, ResultT]):
+    """A queue of jobs. Use it as an async context manager, or call `close` at the end; or keep it for the process.
+
+    Errors of the network are redis-py's; refusals of the server are `RedisRefused`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        connection: ConnectionSource = None,
+        clock: Clock = SERVER_CLOCK,
+        **options: Unpack[QueueOptionFields],
+    ) -> None:
+        """Nothing is opened before the first command. `options` are those of `QueueOptions`.
+
+        Raises ConfigurationError for a bad name or option, and for a cluster client without hash tag in the prefix.
+        """
+        self.name: Final = check_queue_name(name)
+        self.options: Final = QueueOptions.model_validate(options)
+        self._connection = Connection.open(connection)
+        self._is_ours = not isinstance(connection, Connection)
+        if self._connection.is_cluster and not has_hash_tag(self.options.prefix):
+            raise ConfigurationError(
+                f"prefix is {self.options.prefix!r}: on Redis Cluster it needs a hash tag, such as '{{bull}}'"
+            )
+        self._store = Store(self._connection.commands, QueueKeys(self.options.prefix, self.name), clock)
+        self._sender = Sender(Outage(f"queue {self.name}: {self._connection.url_safe}"))
+        self._buffer = AddBuffer(self._send)
+        self._is_described = self.options.skip_metas_update
+        defaults = self.options.default_job_options
+        self._default_template = encode_template(merge_options(defaults, JobOptions()) or JobOptions())
+        self.jobs: Final[Jobs[DataT, ResultT]] = Jobs(self._store)
+        """Find, count, list and administer jobs."""
+        self.limits: Final = Limits(self._store)
+        """Concurrency and rate over all workers."""
+        self.metrics: Final = Metrics(self._store)
+        """Finished jobs per minute."""
+
+    async def add(
+        self,
+        name: str,
+        data: DataT = _NO_DATA,
+        options: JobOptions | None = None,
+        **option_fields: Unpack[JobOptionFields],
+    ) -> Job[DataT, ResultT]:
+        """Add a job, with options as keywords or as one `JobOptions`; its `add_status` says what that did.
+
+        Adds issued at the same time travel in one script call, about 8 us of Redis' time each. Raises
+        ConfigurationError or PayloadError before anything is written, JobError when the script refuses the job,
+        AddOutcomeUnknown when the connection stayed broken for 30 s.
+        """
+        row = self._encode(name, data, _one_of(options, option_fields))
+        reply = await self._add([row])
+        return self._job(row, reply.results[0], reply.now_ms)
+
+    async def add_bulk(self, specs: Iterable[JobSpec[DataT] | Mapping[str, Any]]) -> list[Job[DataT, ResultT]]:
+        """Add many jobs in order: `JobSpec`s, or dictionaries with `name`, `data` and `opts`.
+
+        All are validated before the first is sent. 100 travel in one script call, which is atomic; a larger bulk is
+        not. Raises BulkAddError with a job or an error for each, if the server did not add all of them.
+        """
+        rows = [self._encode(spec.name, spec.data, spec.options) for spec in map(JobSpec[DataT].parse, specs)]
+        results: list[Job[DataT, ResultT] | PyqueueError] = []
+        for first in range(0, len(rows), MAX_ADDS):
+            results += await self._add_some(rows[first : first + MAX_ADDS])
+        added = [result for result in results if isinstance(result, Job)]
+        if len(added) == len(results):
+            return added
+        errors = [result for result in results if not isinstance(result, Job)]
+        raise BulkAddError(f"{len(errors)} of {len(results)} jobs were not added: {errors[0]}", results=results)
+
+    async def pause(self) -> None:
+        """Let no worker start another job until `resume`, also after restarts; running jobs finish. One round trip."""
+        await self._describe()
+        await controlling.pause(self._store)
+
+    async def resume(self) -> None:
+        """Let workers start jobs again. One round trip; more if an old version of BullMQ set many jobs aside."""
+        await self._describe()
+        is_first = True
+        while await controlling.resume(self._store, is_first=is_first, limit=_RESUME_SLICE):
+            is_first = False
+
+    async def is_paused(self) -> bool:
+        """Whether the queue is paused. One round trip."""
+        return (await self.meta()).is_paused
+
+    async def is_maxed(self) -> bool:
+        """Whether as many jobs run as the queue's concurrency allows. Two round trips."""
+        concurrency = (await self.meta()).limits.concurrency
+        return concurrency is not None and await inspecting.count_active(self._store) >= concurrency
+
+    async def meta(self) -> QueueMeta:
+        """The settings of the queue. One round trip."""
+        stored = await inspecting.get_meta(self._store)
+        return QueueMeta(
+            "paused" in stored, limits_of(stored), number(stored.get("opts.maxLenEvents")), stored.get("version", "")
+        )
+
+    async def drain(self, *, delayed: bool = False, progress: Progress | None = None) -> int:
+        """Remove all jobs that wait to run (with `delayed`, also those), but no pending run of a scheduler.
+
+        Returns how many. Jobs added meanwhile may be removed, too. At least one round trip per state, one per 100 jobs.
+        """
+        await self._describe()
+        removed = 0
+        for place in ("wait", "paused", "delayed", "prioritized") if delayed else ("wait", "paused", "prioritized"):
+            removed = await self._drain_place(place, removed, progress)
+        return removed
+
+    async def obliterate(self, *, force: bool = False, progress: Progress | None = None) -> int:
+        """Pause the queue, then delete it with all its jobs; returns how many. One round trip per 100 jobs.
+
+        Raises QueueHasActiveJobs while jobs run, unless `force`; the queue stays paused then. Parents that wait for
+        children in other queues stay, as in BullMQ.
+        """
+        await self.pause()
+        total, done = 0, False
+        while not done:
+            done, removed = await controlling.obliterate(self._store, force=force, limit=_SLICE)
+            total += removed
+            if progress is not None:
+                progress(total)
+        await self._forget_senders()
+        return total
+
+    async def trim_events(self, max_events: int) -> int:
+        """Cut the event stream to about so many entries (whole nodes of 100); returns how many went. One round trip."""
+        return await controlling.trim_events(self._store, max_events)
+
+    async def workers(self) -> list[dict[str, str]]:
+        """Connected workers of this queue, as CLIENT LIST describes them (`name`, `addr`, `age`, ...). One round trip.
+
+        On a cluster only those that wait on the node that is asked.
+        """
+        own = f"{self.options.prefix}:{base64.b64encode(self.name.encode()).decode()}"
+        clients = await inspecting.list_clients(self._store)
+        return [c for c in clients if c.get("name") == own or c.get("name", "").startswith(f"{own}:w:")]
+
+    async def close(self) -> None:
+        """Send what was added, then close the connections that were opened here; a borrowed client stays open."""
+        await self._buffer.close()
+        if self._is_ours:
+            await self._connection.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"<Queue {self.name!r} at {self._connection.url_safe}>"
+
+    def _encode(self, name: str, data: DataT, options: JobOptions | None) -> AddRow:
+        merged: JobOptions | Template | None = self._default_template
+        if options is not None:
+            merged = merge_options(self.options.default_job_options, options)
+        return encode_job(name, data, merged, strict_ints=self.options.strict_ints)
+
+    async def _add(self, rows: Sequence[AddRow]) -> AddReply:
+        try:
+            return await self._buffer.add(rows)
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise AddOutcomeUnknown from error
+
+    async def _add_some(self, rows: Sequence[AddRow]) -> list[Job[DataT, ResultT] | PyqueueError]:
+        """Part of a bulk: a job or an error for each."""
+        try:
+            reply = await self._add(rows)
+        except PyqueueError as error:
+            return [error] * len(rows)
+        return [
+            self._job(row, result, reply.now_ms) if isinstance(result, Added) else result
+            for row, result in zip(rows, reply.results, strict=True)
+        ]
+
+    async def _send(self, rows: Sequence[AddRow]) -> AddReply:
+        """One call of the buffer, sent again with the same number after a lost reply."""
+        await self._describe()
+
+        async def attempt(sender: str, sequence: int) -> AddReply:
+            return await add_jobs(self._store, rows, sender=sender, sequence=sequence)
+
+        return await self._sender.send(attempt, timeout_s=RESEND_S)
+
+    def _job(self, row: AddRow, result: Added | PyqueueError, now_ms: int) -> Job[DataT, ResultT]:
+        if not isinstance(result, Added):
+            raise result
+        job: Job[DataT, ResultT] = Job(self._store, result.job_id, _snapshot(row, now_ms))
+        job.add_status = result.status
+        return job
+
+    async def _describe(self) -> None:
+        """Write the queue's settings, once."""
+        if not self._is_described:
+            await controlling.write_meta(self._store, max_events=self.options.max_len_events, version=_VERSION)
+            self._is_described = True
+
+    async def _drain_place(self, place: str, removed: int, progress: Progress | None) -> int:
+        """Remove what may go. Workers may take jobs that were let stay, so that others are passed over: look again."""
+        while True:
+            offset, before = 0, removed
+            seen = _SLICE
+            while seen == _SLICE:
+                gone, seen = await controlling.drain(self._store, place, offset=offset, limit=_SLICE)
+                offset += seen - gone
+                removed += gone
+                if progress is not None:
+                    progress(removed)
+            if not offset or removed == before:
+                return removed
+
+    async def _forget_senders(self) -> None:
+        """Delete exchange records of this queue. On a cluster they run out by themselves, within minutes."""
+        cursor = 0
+        while not self._connection.is_cluster:
+            cursor = await controlling.forget_senders(self._store, cursor, limit=1000)
+            if not cursor:
+                return
+
+
+def _one_of(options: JobOptions | None, fields: JobOptionFields) -> JobOptions | None:
+    if not fields:
+        return options
+    if options is not None:
+        raise ConfigurationError(f"options were given as JobOptions and as keywords {sorted(fields)}: choose one way")
+    return JobOptions(**fields)
+
+
+def _snapshot(row: AddRow, now_ms: int) -> dict[str, Raw]:
+    """The fields that the script stored for a new job."""
+    fields: dict[str, Raw] = {
+        Field.NAME: row.name,
+        Field.DATA: row.data,
+        Field.OPTIONS: row.opts,
+        Field.TIMESTAMP: str(row.timestamp_ms or now_ms),
+        Field.DELAY: str(row.delay_ms),
+        Field.PRIORITY: str(row.priority),
+    }
+    if row.parent:
+        fields |= {Field.PARENT_KEY: row.parent_key, Field.PARENT: row.parent}
+    return fields
+
+
+def _own_version() -> str:
+    try:
+        return f"pyqueue:{version('pyqueue-redis')}"
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        return "pyqueue:unknown"
+
+
+_VERSION: Final = _own_version()
