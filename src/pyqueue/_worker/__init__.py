@@ -1,0 +1,1 @@
+"""The worker's parts: each file one small actor, wired together by `worker`."""

@@ -1,0 +1,55 @@
+"""Plan the next exchange with Redis: how much to settle, how much to claim.
+
+Pure: no I/O, no clock, no state of its own. The engine asks before every exchange; what does not fit now is still there
+the next time it asks.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+#: Outcomes settled by one call. Together with the claims it keeps a call below 2 ms of Redis' time.
+MAX_OUTCOMES: Final = 50
+#: Jobs claimed by one call.
+MAX_CLAIMS: Final = 50
+#: Jobs with a stalled count that may run at the same time: a poison job must meet its limit alone.
+MAX_SUSPECTS: Final = 1
+
+
+class Exchange(NamedTuple):
+    """The sizes of one exchange."""
+
+    settle: int
+    claim: int
+    suspects: int
+    rearm: bool
+
+
+class Situation(NamedTuple):
+    """What the engine knows at the moment it could send an exchange.
+
+    finished: outcomes that wait to be settled. free_slots: jobs that could start at once (negative after the
+    concurrency was lowered). may_claim: neither paused, closing nor limited. is_ready: work may be ready, so a claim
+    is worth a call of its own. rearm: a marker was popped that this worker cannot use. suspects: running jobs that
+    stalled before.
+    """
+
+    finished: int
+    free_slots: int
+    may_claim: bool
+    is_ready: bool
+    rearm: bool
+    suspects: int
+
+
+def plan(now: Situation) -> Exchange | None:
+    """The next exchange, or None when there is nothing to say.
+
+    Every exchange fills the free slots while it is at it: the settling worker is how a queue at its global concurrency
+    goes on, because nothing writes a marker then.
+    """
+    settle = min(now.finished, MAX_OUTCOMES)
+    claim = max(0, min(now.free_slots, MAX_CLAIMS)) if now.may_claim else 0
+    if not settle and not now.rearm and not (claim and now.is_ready):
+        return None
+    return Exchange(settle, claim, max(0, MAX_SUSPECTS - now.suspects), now.rearm)

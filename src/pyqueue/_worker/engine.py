@@ -1,0 +1,279 @@
+"""The engine: one exchange with Redis at a time, which settles what has finished and claims what can start.
+
+    plan (batch.plan) -> send (Sender: again after a lost reply) -> codes (Confirmations) -> hand out jobs -> plan ...
+
+No timer starts an exchange: what finishes while one is in flight goes into the next. Outcomes wait here as data until a
+reply confirms them. Nothing else in the worker claims or settles.
+
+Modes: ready (work may be there: free slots are worth a claim) -> drained (a claim came back short; the waiter blocks
+on the marker) -> ready (woken). A limited, paused or closing engine settles and does not claim; a claim in flight that
+meets a pause or the closing is given back. A closing engine ends when nothing is left in its hands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+
+from pyqueue._redis.outage import Outage, is_outage
+from pyqueue._store.sender import Sender
+from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, settle_and_claim
+from pyqueue._store.store import Store
+from pyqueue._worker.batch import MAX_OUTCOMES, Exchange, Situation, plan
+from pyqueue._worker.confirmations import Confirmations
+from pyqueue._worker.events import Callbacks
+from pyqueue._worker.held import Held
+from pyqueue._worker.leases import Leases
+from pyqueue._worker.slots import Slots
+from pyqueue.errors import RedisRefused
+from pyqueue.job import Job
+from pyqueue.outcomes import RateLimited, Returned
+
+
+class Engine:
+    """One worker's exchanges. `claim` is the request that every exchange repeats with other sizes."""
+
+    def __init__(
+        self,
+        store: Store,
+        claim: ClaimRequest,
+        *,
+        slots: Slots,
+        leases: Leases,
+        callbacks: Callbacks,
+        confirmations: Confirmations,
+        outage: Outage,
+        make_job: Callable[[Claimed], Job[Any, Any]],
+        max_limit_ms: int,
+    ) -> None:
+        self.next_delayed_ms = 0
+        """When the next delayed job is due, on the server's clock; 0 = none known."""
+        self.is_paused = False
+        self.is_closing = False
+        self.was_connected = False
+        """An exchange has succeeded before."""
+        self.is_blocking = False
+        """The waiter is in a pop that may take a marker."""
+        self._store = store
+        self._claim = claim
+        self._slots = slots
+        self._leases = leases
+        self._callbacks = callbacks
+        self._confirmations = confirmations
+        self._outage = outage
+        self._sender = Sender(outage)
+        self._make_job = make_job
+        self._max_limit_ms = max_limit_ms
+        self._finished: deque[Held] = deque()
+        self._isolate = 0  # outcomes to send one by one, because something in a batch cannot be sent
+        self._in_flight = 0
+        self._claims = 0
+        self._ready = True
+        self._wakes = 0
+        self._rearm = False
+        self._limited_until = 0.0
+        self._closes_limit = False
+        self._announced_drained = False
+        self._server_ahead_ms = 0.0  # server's clock minus our monotonic clock
+        self._changed = asyncio.Event()
+        self._drained = asyncio.Event()
+
+    async def run(self) -> None:
+        """Exchange until closing and empty-handed."""
+        while True:
+            exchange = plan(self._situation())
+            if exchange is not None:
+                await self._run_exchange(exchange)
+            elif self.is_closing and self._is_empty_handed():
+                return
+            else:
+                await self._changed.wait()
+                self._changed.clear()
+
+    # What the waiter needs.
+
+    async def wait_drained(self) -> None:
+        """Wait until a claim would be in vain unless something happens in Redis."""
+        await self._drained.wait()
+
+    def wake(self, *, popped: bool = False) -> None:
+        """Work may be ready. `popped`: the base marker was taken, which nobody else will see now."""
+        self._wakes += 1
+        self._ready = True
+        if popped and (self._slots.free <= 0 or self.is_paused or self.is_closing):
+            self._rearm = True
+        self.changed()
+
+    def delayed_until(self, due_ms: int) -> None:
+        """The marker of a delayed job was taken: this worker has to wake up for it."""
+        self._wakes += 1
+        self.next_delayed_ms = min(self.next_delayed_ms or due_ms, due_ms)
+
+    def marker_lost(self) -> None:
+        """A pop was cut off, with or without a marker."""
+        self._rearm = True
+        self.changed()
+
+    def server_ms(self) -> float:
+        """The server's time now, from the last reply."""
+        return time.monotonic() * 1000 + self._server_ahead_ms
+
+    # What slots, leases and the worker need.
+
+    def changed(self) -> None:
+        """Something that the plan depends on has changed: plan again."""
+        if self._ready or self.is_limited or self.is_paused or self.is_closing:
+            self._drained.clear()
+        else:
+            self._drained.set()
+        self._changed.set()
+
+    def finished(self, held: Held) -> None:
+        """A job has ended: its outcome goes into the next exchange."""
+        if not held.is_lost:
+            self._closes_limit |= type(held.outcome) is RateLimited
+            self._finished.append(held)
+        self._changed.set()
+
+    @property
+    def unsettled(self) -> int:
+        """Outcomes that Redis has not confirmed."""
+        return len(self._finished) + self._in_flight
+
+    @property
+    def limited_s(self) -> float:
+        """Seconds until the rate limit allows to claim again."""
+        return max(0.0, self._limited_until - time.monotonic())
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether the rate limit forbids to claim."""
+        return self._limited_until > 0 and time.monotonic() < self._limited_until
+
+    def why_idle(self) -> str:
+        """Why no job is claimed now, or "" if jobs are."""
+        if self._outage.is_down:
+            return "Redis does not answer"
+        if self.is_paused:
+            return "the worker is paused"
+        if self.is_limited:
+            return f"the rate limit allows the next job in {self.limited_s:.3f} s"
+        if self._slots.free <= 0:
+            return "every slot is busy"
+        if not self._ready:
+            return "there is nothing to claim: the queue is empty, paused or at its concurrency"
+        return ""
+
+    # One exchange.
+
+    def _situation(self) -> Situation:
+        isolate = self._isolate > 0
+        return Situation(
+            finished=min(len(self._finished), 1 if isolate else MAX_OUTCOMES),
+            free_slots=self._slots.free,
+            may_claim=not (self.is_paused or self.is_closing or isolate or self._closes_limit or self.is_limited),
+            is_ready=self._ready,
+            rearm=self._rearm and not (self.is_closing and self._outage.is_down),
+            suspects=self._slots.suspects,
+        )
+
+    def _is_empty_handed(self) -> bool:
+        return not (self._finished or self._slots.running or self._confirmations.judging or self.is_blocking)
+
+    async def _run_exchange(self, exchange: Exchange) -> None:
+        batch = [self._finished.popleft() for _ in range(exchange.settle)]
+        self._in_flight = len(batch)
+        wakes, began = self._wakes, time.monotonic()
+        self._rearm = self._closes_limit = False
+        try:
+            reply = await self._send(batch, exchange)
+        except Exception as error:
+            self._rearm |= exchange.rearm
+            await self._not_sent(batch, error)
+            return
+        finally:
+            self._in_flight = 0
+        self._server_ahead_ms = reply.now_ms - time.monotonic() * 1000
+        again, pause_s = self._confirmations.apply(batch, reply.codes)
+        self._finished.extendleft(reversed(again))
+        self._isolate = max(0, self._isolate - len(batch))
+        self._note_supply(exchange, reply, woken=wakes != self._wakes)
+        self._hand_out(reply.claimed, began + self._claim.lock_ms / 1000)
+        if pause_s:
+            await anyio.sleep(pause_s)
+
+    async def _send(self, batch: Sequence[Held], exchange: Exchange) -> ExchangeReply:
+        settlements = [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome]
+        request = self._claim._replace(count=exchange.claim, first_token=self._claims, suspects=exchange.suspects)
+        self._claims += exchange.claim
+
+        async def attempt(sender: str, sequence: int) -> ExchangeReply:
+            try:
+                return await settle_and_claim(
+                    self._store, settlements, request, rearm=exchange.rearm, sender=sender, sequence=sequence
+                )
+            except Exception as error:
+                if is_outage(error) and not self._outage.is_down:
+                    self._callbacks.emit("error", error)
+                raise
+
+        reply = await self._sender.send(attempt)
+        if not self.was_connected:
+            self.was_connected = True
+            self._callbacks.emit("ready")
+        return reply
+
+    async def _not_sent(self, batch: list[Held], error: Exception) -> None:
+        """The exchange was refused or given up: keep the outcomes, unless one of them cannot be sent at all."""
+        if is_outage(error) or isinstance(error, RedisRefused) or not batch:
+            self._finished.extendleft(reversed(batch))
+        elif len(batch) > 1:
+            self._finished.extendleft(reversed(batch))
+            self._isolate = len(batch)
+        else:
+            self._confirmations.let_go(batch[0], error)
+            return
+        if not self._outage.is_down:
+            self._callbacks.emit("error", error)
+        await anyio.sleep(self._outage.failed(error))
+
+    def _note_supply(self, exchange: Exchange, reply: ExchangeReply, *, woken: bool) -> None:
+        """Remember what the reply says about jobs to come."""
+        earlier_ms = self.next_delayed_ms if woken else 0
+        self.next_delayed_ms = min(filter(None, (earlier_ms, reply.next_delayed_ms)), default=0)
+        if reply.limit_ms > 0:
+            limit_s = min(reply.limit_ms, self._max_limit_ms) / 1000
+            self._limited_until = time.monotonic() + limit_s
+            asyncio.get_running_loop().call_later(limit_s, self._limit_ended)
+        if exchange.claim and len(reply.claimed) < exchange.claim and not woken:
+            self._ready = False
+            if not reply.claimed and not self._announced_drained:
+                self._announced_drained = True
+                self._callbacks.emit("drained")
+        if reply.claimed:
+            self._announced_drained = False
+        self.changed()
+
+    def _limit_ended(self) -> None:
+        if not self.is_limited:
+            self._limited_until = 0.0
+            self.wake()
+
+    def _hand_out(self, claimed: Sequence[Claimed], lease_until: float) -> None:
+        for one in claimed:
+            job = self._make_job(one)
+            held = Held(job, lease_until, is_suspect=job.stalled_count > 0)
+            older = self._leases.add(held)
+            if older is not None:
+                self._confirmations.superseded(older)
+            if self.is_paused or self.is_closing:
+                held.outcome = Returned()
+                self._finished.append(held)
+            else:
+                self._callbacks.emit("active", job)
+                self._slots.start(held)

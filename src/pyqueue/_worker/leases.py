@@ -1,0 +1,91 @@
+"""Leases: extend the locks of all jobs in the worker's hands, and tell whose lock is lost.
+
+Does not know in which event loop it runs: usually in that of the `LeaseThread`, so that a processor that blocks the
+worker's loop does not lose its job. The engine adds and drops jobs from the worker's loop meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from pyqueue._redis.outage import Outage
+from pyqueue._store.settling import extend_locks
+from pyqueue._store.store import Store
+from pyqueue._worker.held import Held
+
+#: Locks extended by one call; three commands each, so it stays below 2 ms of Redis' time.
+_LOCKS_PER_CALL: Final = 250
+
+
+class Leases:
+    """The locks of one worker, each extended for `lock_ms` every `renew_ms`.
+
+    `lost` gets the jobs whose locks are gone, `report` what went wrong; both are called in the worker's loop.
+    """
+
+    def __init__(
+        self, lock_ms: int, renew_ms: int, *, lost: Callable[[list[Held]], None], report: Callable[[Exception], None]
+    ) -> None:
+        self.lock_ms = lock_ms
+        self.is_halted = False
+        """While set, locks are left to run out: the worker does not respond."""
+        self._renew_s = renew_ms / 1000
+        self._lost = lost
+        self._report = report
+        self._held: dict[str, Held] = {}
+        self.emptied = asyncio.Event()
+        """Set while no job is in this worker's hands."""
+        self.emptied.set()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def add(self, held: Held) -> Held | None:
+        """Take a job into care; returns an older holding of the same job, whose lock then must have been lost."""
+        older = self._held.get(held.job.id)
+        self._held[held.job.id] = held
+        self.emptied.clear()
+        return older
+
+    def drop(self, held: Held) -> None:
+        """Stop caring for a job."""
+        if self._held.get(held.job.id) is held:
+            del self._held[held.job.id]
+            if not self._held:
+                self.emptied.set()
+
+    async def renew_forever(self, store: Store, outage: Outage, deliver: Callable[..., Any]) -> None:
+        """Extend all locks in regular steps, sooner after a failure; `deliver(function, argument)` reports back."""
+        pause_s = self._renew_s
+        while True:
+            await asyncio.sleep(pause_s)
+            pause_s = self._renew_s
+            if not self._held or self.is_halted:
+                continue
+            try:
+                gone = await self._renew(store)
+            except Exception as error:
+                pause_s = min(pause_s, outage.failed(error))
+                deliver(self._report, error)
+            else:
+                outage.recovered()
+                if gone:
+                    deliver(self._lost, gone)
+
+    async def _renew(self, store: Store) -> list[Held]:
+        # copy() is one step of the interpreter; the worker's loop changes the dictionary while we look.
+        everything = list(self._held.copy().values())
+        gone: list[Held] = []
+        for start in range(0, len(everything), _LOCKS_PER_CALL):
+            part = everything[start : start + _LOCKS_PER_CALL]
+            began = time.monotonic()
+            failed = set(await extend_locks(store, [(held.job.id, held.job.token) for held in part], self.lock_ms))
+            for held in part:
+                if held.job.id in failed:
+                    gone.append(held)
+                else:
+                    held.lease_until = began + self.lock_ms / 1000
+        return gone

@@ -1,0 +1,132 @@
+"""Slots: a set of long-lived tasks that run claimed jobs, grown on demand up to the concurrency.
+
+A task per job would cost more than everything else the worker does for a small job; handing a job to a waiting task
+costs one future. For the same reason a processor is cancelled through its slot's task (`Task.cancel` and `uncancel`,
+as `asyncio.timeout` does it) instead of a cancel scope per job, which measured 4.6 us against 2.6 us for the hand-over.
+Knows nothing of Redis. The engine starts jobs here and is told when they end; the worker and the leases cancel them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from anyio import create_task_group
+from anyio.abc import TaskGroup, TaskStatus
+
+from pyqueue._worker.held import CancelReason, Held
+
+#: A processor that swallowed its cancellation is cancelled again after this long: time enough for an orderly clean-up.
+CANCEL_AGAIN_S: Final = 5.0
+
+
+class Slots:
+    """Runs up to `concurrency` jobs at once. `run_job` must not raise; `finished` is called as each job ends."""
+
+    def __init__(
+        self, run_job: Callable[[Held], Awaitable[None]], finished: Callable[[Held], None], concurrency: int
+    ) -> None:
+        self.concurrency = concurrency
+        self._run_job = run_job
+        self._finished = finished
+        self._running: set[Held] = set()
+        self._suspects = 0
+        self._idle: list[asyncio.Future[Held]] = []
+        self._emptied = asyncio.Event()
+        self._emptied.set()
+        self._group: TaskGroup | None = None
+
+    @property
+    def free(self) -> int:
+        """Jobs that could start now; negative after the concurrency was lowered below what runs."""
+        return self.concurrency - len(self._running)
+
+    @property
+    def running(self) -> int:
+        """Jobs whose processors run."""
+        return len(self._running)
+
+    @property
+    def suspects(self) -> int:
+        """Running jobs that were active when a worker died."""
+        return self._suspects
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        """Keep the slots alive until cancelled."""
+        async with create_task_group() as group:
+            self._group = group
+            task_status.started()
+            await asyncio.get_running_loop().create_future()  # the slots end with the group
+
+    def start(self, held: Held) -> None:
+        """Hand a job to an idle slot, or to a new one."""
+        self._running.add(held)
+        self._emptied.clear()
+        self._suspects += held.is_suspect
+        while self._idle:
+            waiting = self._idle.pop()
+            if not waiting.done():
+                waiting.set_result(held)
+                return
+        assert self._group is not None, "run() comes first"
+        self._group.start_soon(self._slot, held)
+
+    def cancel(self, held: Held, reason: CancelReason) -> None:
+        """Cancel the processor of a job, again and again until it ends; a job that does not run is left alone."""
+        if held.cancel_reason is None:
+            held.cancel_reason = reason
+            if held in self._running:
+                self._deliver(held)
+
+    def cancel_all(self, reason: CancelReason) -> None:
+        """Cancel every running processor."""
+        for held in tuple(self._running):
+            self.cancel(held, reason)
+
+    async def wait_empty(self) -> None:
+        """Wait until no processor runs."""
+        await self._emptied.wait()
+
+    def job_of(self, task: asyncio.Task[Any] | None) -> Held | None:
+        """The job that a task runs, if it is a slot's."""
+        return next((held for held in self._running.copy() if held.task is task and task is not None), None)
+
+    async def _slot(self, held: Held) -> None:
+        task = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        while True:
+            held.task = task
+            await self._run_job(held)
+            held.task = None
+            if held.cancels:
+                await _absorb_cancellation(task, held.cancels)
+            self._end(held)
+            waiting: asyncio.Future[Held] = loop.create_future()
+            self._idle.append(waiting)
+            held = await waiting
+
+    def _end(self, held: Held) -> None:
+        self._running.discard(held)
+        self._suspects -= held.is_suspect
+        if not self._running:
+            self._emptied.set()
+        self._finished(held)
+
+    def _deliver(self, held: Held) -> None:
+        # A job that has not begun yet has no task; it sees its cancel_reason when it begins.
+        if held.task is not None:
+            held.cancels += 1
+            held.task.cancel(f"cancelled because {held.cancel_reason.value}" if held.cancel_reason else None)
+            asyncio.get_running_loop().call_later(CANCEL_AGAIN_S, self._deliver, held)
+
+
+async def _absorb_cancellation(task: asyncio.Task[Any] | None, count: int) -> None:
+    """Take back cancellations that were meant for the job, so that they do not reach the slot."""
+    assert task is not None
+    for _ in range(count):
+        task.uncancel()
+    # One that was asked for while the processor was just returning is still to come (before Python 3.13).
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.sleep(0)

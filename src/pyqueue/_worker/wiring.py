@@ -1,0 +1,177 @@
+"""Which part of a worker knows which: builds them all for one worker. No behaviour of its own.
+
+connections: exchanges (one call at a time), blocking, leases (in `LeaseThread`), and the pool for the verbs of jobs
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pyqueue._redis.connection import Connection
+from pyqueue._redis.keys import QueueKeys
+from pyqueue._redis.outage import Outage
+from pyqueue._store.settling import Claimed, ClaimRequest
+from pyqueue._store.store import Store
+from pyqueue._worker.confirmations import Confirmations
+from pyqueue._worker.context import RunningJob
+from pyqueue._worker.engine import Engine
+from pyqueue._worker.events import Callbacks
+from pyqueue._worker.executor import Call, Executor
+from pyqueue._worker.held import Held
+from pyqueue._worker.lease_thread import LeaseThread
+from pyqueue._worker.leases import Leases
+from pyqueue._worker.manual import ManualFetch
+from pyqueue._worker.slots import Slots
+from pyqueue._worker.stalled import StalledCheck
+from pyqueue._worker.waiter import Waiter
+from pyqueue.job import Job
+from pyqueue.options import WorkerOptions
+from pyqueue.types import Clock
+from pyqueue.verdict import Verdicts
+
+logger = logging.getLogger("pyqueue.worker")
+
+
+class Parts:
+    """The parts of one worker. `stop` is called when a processor wants to end the program."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        keys: QueueKeys,
+        connection: Connection,
+        clock: Clock,
+        options: WorkerOptions,
+        *,
+        call: Call | None,
+        stop: Callable[[BaseException], None],
+    ) -> None:
+        self._options = options
+        self._keys = keys
+        self._connection = connection
+        label = f"{keys.queue}:{options.name}" if options.name else keys.queue
+        self.callbacks = Callbacks(label)
+        self.outage = Outage(f"worker {label}: {connection.url_safe}")
+        self.lanes = (connection.lane(), connection.lane(blocking=True, client_name=client_name(keys, options.name)))
+        self.verdicts = Verdicts(
+            options.remove_on_complete, options.remove_on_fail, options.backoffs, options.max_started_attempts
+        )
+        self._claim = claim_request(worker_id, options)
+        self._jobs = Store(connection.commands, keys, clock)
+        self._exchanges = Store(self.lanes[0], keys, clock)
+        self.executor = Executor(call, self.verdicts, stop, worker_name=options.name, threads=options.concurrency)
+        self.slots = Slots(self.executor.run, self._finished, options.concurrency)
+        self.leases = Leases(
+            options.lock_duration, options.lock_renew_ms, lost=self._locks_lost, report=self.callbacks.report
+        )
+        self.confirmations = Confirmations(
+            keys.queue,
+            slots=self.slots,
+            leases=self.leases,
+            callbacks=self.callbacks,
+            verdicts=self.verdicts,
+            outage=self.outage,
+        )
+        self.engine = Engine(
+            self._exchanges,
+            self._claim,
+            slots=self.slots,
+            leases=self.leases,
+            callbacks=self.callbacks,
+            confirmations=self.confirmations,
+            outage=self.outage,
+            make_job=self._make_job,
+            max_limit_ms=options.maximum_rate_limit_delay,
+        )
+        self.waiter = Waiter(
+            self.engine,
+            self.lanes[1],
+            keys.marker,
+            Outage(f"worker {label}, waiting: {connection.url_safe}"),
+            drain_delay_s=options.drain_delay / 1000,
+            report=self.callbacks.report,
+        )
+        self.manual = ManualFetch(
+            self._exchanges,
+            self.lanes[1],
+            self._claim,
+            self._make_job,
+            drain_delay_s=options.drain_delay / 1000,
+            max_limit_s=options.maximum_rate_limit_delay / 1000,
+        )
+        self.stalled = StalledCheck(
+            self._exchanges,
+            options.max_stalled_count,
+            options.stalled_interval,
+            recovered=lambda job_id: self.callbacks.emit("stalled", job_id),
+            report=self.callbacks.report,
+        )
+
+    async def keep_leases(self) -> None:
+        """Renew locks until cancelled, in a thread where the connection allows it."""
+        if self._connection.can_derive:
+            thread = LeaseThread(
+                self.leases,
+                self._connection.derive_for_thread(),
+                self._keys,
+                max_block_s=self._options.max_loop_block / 1000,
+                describe=self._describe,
+            )
+            await thread.run()
+            return
+        logger.warning(
+            "the client of queue %s cannot be used from a thread: locks are renewed in the event loop of the worker, "
+            "and a processor that blocks it for %d ms loses its jobs",
+            self._keys.queue,
+            self._options.lock_duration,
+        )
+        await self.leases.renew_forever(self._exchanges, self.outage, _call)
+
+    def _finished(self, held: Held) -> None:
+        self.engine.finished(held)
+
+    def _locks_lost(self, gone: list[Held]) -> None:
+        self.confirmations.locks_lost(gone)
+
+    def _make_job(self, claimed: Claimed) -> Job[Any, Any]:
+        return RunningJob(
+            self._jobs,
+            claimed.job_id,
+            claimed.fields,
+            token=claimed.token,
+            verdicts=self.verdicts,
+            claim=self._claim,
+            callbacks=self.callbacks,
+        )
+
+    def _describe(self, task: asyncio.Task[Any] | None) -> str:
+        held = self.slots.job_of(task)
+        return f"job {held.job.id} ({held.job.name})" if held is not None else "something that is not a job"
+
+
+def client_name(keys: QueueKeys, worker_name: str) -> str:
+    """The name of a worker's blocking connection, by which `queue.workers()` and Bull Board find it."""
+    name = f"{keys.prefix}:{base64.b64encode(keys.queue.encode()).decode()}"
+    return f"{name}:w:{worker_name}" if worker_name else name
+
+
+def claim_request(worker_id: str, options: WorkerOptions) -> ClaimRequest:
+    """What all claims of a worker have in common."""
+    limiter = options.limiter
+    return ClaimRequest(
+        count=0,
+        token=worker_id,
+        lock_ms=options.lock_duration,
+        worker_name=options.name,
+        limiter_max=limiter.max if limiter else 0,
+        limiter_duration_ms=limiter.duration if limiter else 0,
+        metrics_points=options.metrics,
+    )
+
+
+def _call(function: Callable[..., Any], *arguments: Any) -> None:
+    function(*arguments)

@@ -1,0 +1,79 @@
+"""The planner: what goes into the next exchange, and when there is nothing to say."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pyqueue._worker.batch import MAX_CLAIMS, MAX_OUTCOMES, MAX_SUSPECTS, Exchange, Situation, plan
+
+IDLE = Situation(finished=0, free_slots=1, may_claim=True, is_ready=False, rearm=False, suspects=0)
+
+
+def test_a_drained_worker_with_nothing_to_settle_says_nothing() -> None:
+    assert plan(IDLE) is None
+
+
+def test_a_ready_worker_claims_for_its_free_slots() -> None:
+    assert plan(IDLE._replace(is_ready=True, free_slots=7)) == Exchange(settle=0, claim=7, suspects=1, rearm=False)
+
+
+def test_a_ready_worker_without_a_free_slot_says_nothing() -> None:
+    assert plan(IDLE._replace(is_ready=True, free_slots=0)) is None
+
+
+def test_a_lowered_concurrency_claims_nothing_and_settles() -> None:
+    """E69: lowering the concurrency below what runs takes effect."""
+    assert plan(IDLE._replace(is_ready=True, free_slots=-3)) is None
+    assert plan(IDLE._replace(finished=1, free_slots=-2)) == Exchange(1, 0, 1, rearm=False)
+
+
+def test_one_outcome_leaves_at_once_and_fills_the_free_slots_though_drained() -> None:
+    """A queue at its global concurrency writes no marker: the settling worker goes on."""
+    assert plan(IDLE._replace(finished=1, free_slots=3)) == Exchange(1, 3, 1, rearm=False)
+
+
+def test_an_exchange_is_bounded_and_the_rest_stays_for_the_next() -> None:
+    assert plan(IDLE._replace(finished=500, free_slots=500)) == Exchange(MAX_OUTCOMES, MAX_CLAIMS, 1, rearm=False)
+
+
+def test_a_worker_that_may_not_claim_settles_only() -> None:
+    """Paused, closing or rate limited."""
+    situation = IDLE._replace(may_claim=False, is_ready=True, free_slots=5)
+    assert plan(situation) is None
+    assert plan(situation._replace(finished=2)) == Exchange(2, 0, 1, rearm=False)
+
+
+def test_a_marker_that_cannot_be_used_is_put_back_even_without_outcomes() -> None:
+    assert plan(IDLE._replace(rearm=True, may_claim=False)) == Exchange(0, 0, 1, rearm=True)
+
+
+def test_while_a_suspect_runs_no_other_is_claimed() -> None:
+    exchange = plan(IDLE._replace(is_ready=True, free_slots=5, suspects=1))
+    assert exchange is not None
+    assert exchange.suspects == 0
+
+
+situations = st.builds(
+    Situation,
+    finished=st.integers(0, 200),
+    free_slots=st.integers(-50, 200),
+    may_claim=st.booleans(),
+    is_ready=st.booleans(),
+    rearm=st.booleans(),
+    suspects=st.integers(0, 3),
+)
+
+
+@given(situations)
+def test_every_exchange_is_bounded_and_says_something(now: Situation) -> None:
+    exchange = plan(now)
+    if exchange is None:
+        assert not now.finished
+        assert not now.rearm
+        return
+    assert 0 <= exchange.settle <= min(now.finished, MAX_OUTCOMES)
+    assert 0 <= exchange.claim <= min(max(0, now.free_slots), MAX_CLAIMS)
+    assert 0 <= exchange.suspects <= MAX_SUSPECTS
+    assert exchange.settle or exchange.claim or exchange.rearm
+    assert now.may_claim or not exchange.claim
