@@ -1,6 +1,6 @@
 --- Add many jobs. What they share (counter, ready list, marker, stream cap) is done once per call.
 --- @include clock errors events markers ready delayed job parents deduplication meta
---- @uses id wait active waiting_children completed
+--- @uses id wait waiting_children completed
 --- @error -5 ParentNotFound the parent's hash is missing
 --- @error -7 ParentNotReplaceable the existing job belongs to another parent
 --- @event duplicated waiting waiting-children

@@ -1,6 +1,5 @@
 --- Complete or fail an active job for good.
 --- @include clock keys events locks parents remove deduplication leave_active
---- @uses completed failed
 --- @error -4 PendingChildren a parent cannot complete before its children
 --- @error -9 FailedChildren a parent cannot complete with a failed child
 --- @event completed failed retries-exhausted

@@ -3,23 +3,23 @@
 --- @event waiting delayed
 
 --- A parent that was just taken out of waiting-children (or delayed) becomes ready, first in its line.
-local function move_parent_to_wait(keys, parent_id, now)
-  local values = redis.call('HMGET', keys.prefix .. parent_id, 'priority', 'delay')
+local function move_parent_to_wait(parent, parent_id, now)
+  local values = redis.call('HMGET', parent.prefix .. parent_id, 'priority', 'delay')
   local delay_ms = tonumber(values[2] or 0) or 0
   if delay_ms > 0 then
-    redis.call('ZADD', keys.delayed, integer((now + delay_ms) * JOBS_PER_MS), parent_id)
-    emit(keys, 'delayed', 'jobId', parent_id, 'delay', integer(now + delay_ms))
-    mark_delayed(keys)
+    redis.call('ZADD', parent.delayed, integer((now + delay_ms) * JOBS_PER_MS), parent_id)
+    emit(parent, 'delayed', 'jobId', parent_id, 'delay', integer(now + delay_ms))
+    mark_delayed(parent)
     return
   end
   local priority = tonumber(values[1] or 0) or 0
   if priority > 0 then
-    push_prioritized(keys, parent_id, priority)
+    push_prioritized(parent, parent_id, priority)
   else
-    redis.call('RPUSH', keys.wait, parent_id)
+    redis.call('RPUSH', parent.wait, parent_id)
   end
-  mark_ready(keys, is_blocked(keys, read_meta(keys)))
-  emit(keys, 'waiting', 'jobId', parent_id, 'prev', 'waiting-children')
+  mark_ready(parent, is_blocked(parent, read_meta(parent)))
+  emit(parent, 'waiting', 'jobId', parent_id, 'prev', 'waiting-children')
 end
 
 --- Release a parent that waits for nothing any more.
@@ -28,9 +28,9 @@ local function release_parent_if_ready(parent_key, now)
   if redis.call('SCARD', parent_key .. ':dependencies') > 0 or redis.call('EXISTS', parent_key) == 0 then
     return
   end
-  local keys = derive_keys(parent_prefix)
-  if redis.call('ZREM', keys.waiting_children, parent_id) == 1 then
-    move_parent_to_wait(keys, parent_id, now)
+  local parent = derive_keys(parent_prefix)
+  if redis.call('ZREM', parent.waiting_children, parent_id) == 1 then
+    move_parent_to_wait(parent, parent_id, now)
   end
 end
 
@@ -49,15 +49,15 @@ local function fail_parent(child_key, parent_key, now)
     return
   end
   local parent_prefix, parent_id = split_job_key(parent_key)
-  local keys = derive_keys(parent_prefix)
+  local parent = derive_keys(parent_prefix)
   local reason = 'child ' .. child_key .. ' failed'
-  if redis.call('ZREM', keys.waiting_children, parent_id) == 1 then
+  if redis.call('ZREM', parent.waiting_children, parent_id) == 1 then
     redis.call('HSET', parent_key, 'defa', reason)
-    move_parent_to_wait(keys, parent_id, now)
-  elseif redis.call('ZREM', keys.delayed, parent_id) == 1 then
+    move_parent_to_wait(parent, parent_id, now)
+  elseif redis.call('ZREM', parent.delayed, parent_id) == 1 then
     redis.call('HSET', parent_key, 'defa', reason, 'delay', 0)
-    move_parent_to_wait(keys, parent_id, now)
-  elseif not redis.call('ZSCORE', keys.failed, parent_id) then
+    move_parent_to_wait(parent, parent_id, now)
+  elseif not redis.call('ZSCORE', parent.failed, parent_id) then
     redis.call('HSET', parent_key, 'defa', reason)
   end
 end
@@ -66,9 +66,9 @@ end
 local function continue_parent(child_key, parent_key, reason, now)
   redis.call('HSET', parent_key .. ':failed', child_key, reason)
   local parent_prefix, parent_id = split_job_key(parent_key)
-  local keys = derive_keys(parent_prefix)
-  if redis.call('ZREM', keys.waiting_children, parent_id) == 1 then
-    move_parent_to_wait(keys, parent_id, now)
+  local parent = derive_keys(parent_prefix)
+  if redis.call('ZREM', parent.waiting_children, parent_id) == 1 then
+    move_parent_to_wait(parent, parent_id, now)
   end
 end
 

@@ -3,11 +3,11 @@
 --- @event waiting
 
 --- Put a parent that lost its last pending child first in line. Its delay and priority do not apply, as upstream.
-local function release_orphaned_parent(keys, parent_id, silent)
-  redis.call('RPUSH', keys.wait, parent_id)
-  mark_ready(keys, is_blocked(keys, read_meta(keys)))
+local function release_orphaned_parent(parent, parent_id, silent)
+  redis.call('RPUSH', parent.wait, parent_id)
+  mark_ready(parent, is_blocked(parent, read_meta(parent)))
   if not silent then
-    emit(keys, 'waiting', 'jobId', parent_id, 'prev', 'waiting-children')
+    emit(parent, 'waiting', 'jobId', parent_id, 'prev', 'waiting-children')
   end
 end
 
@@ -21,14 +21,14 @@ local function detach_from_parent(job_key, hard, parent_key)
     end
     detached = true
     local parent_prefix, parent_id = split_job_key(parent_key)
-    local keys = derive_keys(parent_prefix)
+    local parent = derive_keys(parent_prefix)
     if redis.call('SCARD', parent_key .. ':dependencies') > 0
-      or redis.call('ZREM', keys.waiting_children, parent_id) == 0 then
+      or redis.call('ZREM', parent.waiting_children, parent_id) == 0 then
       break
     end
     local same_queue = split_job_key(job_key) == parent_prefix
     if not (hard and same_queue) then
-      release_orphaned_parent(keys, parent_id, hard)
+      release_orphaned_parent(parent, parent_id, hard)
       break
     end
     local grandparent_key = redis.call('HGET', parent_key, 'parentKey')
