@@ -5,7 +5,8 @@ Errors (exit code 1):
 - a global that is written, or read although it is none of those every supported server has (bytecode is examined, so
   every path counts); KEYS and ARGV outside the generated bindings; functions of `redis` beyond the portable subset;
 - `keys.NAME` that the header does not declare (`@key` of a script, `@uses` of an include), and the reverse: a declared
-  key, argument or include that nothing uses; an include or a function that no script reaches;
+  key, argument or include that nothing uses; an include or a function that no script reaches. The table of another
+  queue (`derive_keys`) therefore has another name, `parent` for instance;
 - a function with more than six parameters.
 
 Warnings: a script of more than 60 lines, an include of more than 120.
@@ -119,7 +120,7 @@ class Source:
         return frozenset(token.text for token in self.tokens if token.kind == "name")
 
     def fields_of(self, table: str) -> Iterator[Token]:
-        """Every NAME in `table.NAME`."""
+        """Every NAME in `table.NAME`, also where the table is itself a field (`q.keys.NAME`)."""
         for dot, name in self._after(table):
             if dot.text == "." and name.kind == "name":
                 yield name
@@ -129,10 +130,9 @@ class Source:
         return any(bracket.text == "[" for bracket, _ in self._after(table))
 
     def _after(self, table: str) -> Iterator[tuple[Token, Token]]:
-        """The two tokens behind each mention of a variable; `other.table` is not one."""
-        padded = (Token("other", "", 0), *self.tokens)
-        for before, owner, first, second in zip(padded, padded[1:], padded[2:], padded[3:], strict=False):
-            if owner.kind == "name" and owner.text == table and before.text not in {".", ":"}:
+        """The two tokens behind each mention of a table."""
+        for owner, first, second in zip(self.tokens, self.tokens[1:], self.tokens[2:], strict=False):
+            if owner.kind == "name" and owner.text == table:
                 yield first, second
 
     def functions(self) -> Iterator[Token]:
