@@ -49,6 +49,20 @@ REFUSALS: list[tuple[RedisError, str]] = [
         ),
         "NOPERM",
     ),
+    (
+        ResponseError(
+            "The user executing the script can't run this command or subcommand script: 5e1, on @user_script:1."
+        ),
+        "NOPERM",
+    ),
+    (
+        ResponseError(
+            "The user executing the script can't access at least one of the keys mentioned in the command arguments "
+            "script: 5e1, on @user_script:1."
+        ),
+        "NOPERM",
+    ),
+    (ResponseError("ACL failure in script: No permissions to access a key script: on @user_script:1."), "NOPERM"),
     (AuthenticationError("Authentication required."), "NOAUTH"),
     (ResponseError("NOAUTH Authentication required."), "NOAUTH"),
     (AuthenticationError("invalid username-password pair or user is disabled."), "WRONGPASS"),

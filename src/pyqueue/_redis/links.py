@@ -167,7 +167,7 @@ class BorrowedLinks:
                 await wire.disconnect(nowait=True)
             raise
         except BaseException:
-            await _abort(wire)
+            await abort(wire)
             raise
         finally:
             await self._release(wire)
@@ -195,7 +195,8 @@ def _transport(wire: Wire) -> asyncio.WriteTransport | None:
     return transport if isinstance(transport, asyncio.WriteTransport) else None
 
 
-async def _abort(wire: Wire) -> None:
+async def abort(wire: Wire) -> None:
+    """Close a connection at once, with whatever is unsent or unread."""
     transport = _transport(wire)
     if transport is not None:
         transport.abort()

@@ -63,6 +63,11 @@ _BY_CLASS: Final[tuple[tuple[type[RedisError], str], ...]] = (
 # "OOM command ..." | "-OOM ..." | "Error running script (call to f_...): @user_script:1: -OOM command ..."
 _IN_TEXT: Final = re.compile(rf"(?:^|: )-?({'|'.join(REMEDIES)}) ")
 
+# A permission that a script lacks has no code of its own: Valkey and newer Redis | Redis 7.0.
+_NO_PERMISSION_IN_SCRIPT: Final = re.compile(
+    r"ACL failure in script: |The user executing the script can't (?:run|access) "
+)
+
 
 def code_of(error: BaseException) -> str:
     """The refusal's code, or "" if the error is none."""
@@ -77,8 +82,7 @@ def code_of(error: BaseException) -> str:
     found = _IN_TEXT.search(text)
     if found:
         return found[1]
-    # Redis 7 words a permission that a script lacks without any code.
-    return "NOPERM" if "ACL failure in script" in text else ""
+    return "NOPERM" if _NO_PERMISSION_IN_SCRIPT.search(text) else ""
 
 
 def refusal_of(error: RedisError) -> RedisRefused | None:

@@ -23,7 +23,7 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
-from pyqueue._redis.links import Carrier, Links, Wire
+from pyqueue._redis.links import Carrier, Links, Wire, abort
 from pyqueue.errors import ConfigurationError
 
 logger = logging.getLogger("pyqueue.connection")
@@ -201,11 +201,15 @@ async def prepare(wire: Any, client_name: str | None) -> None:
     for attribute in ("driver_info", "lib_name", "lib_version"):
         if hasattr(wire, attribute):
             setattr(wire, attribute, None)
-    await wire.connect()
-    if client_name:
-        await wire.send_command("CLIENT", "SETNAME", client_name, check_health=False)
-        with contextlib.suppress(ResponseError):
-            await wire.read_response()
+    try:
+        await wire.connect()
+        if client_name:
+            await wire.send_command("CLIENT", "SETNAME", client_name, check_health=False)
+            with contextlib.suppress(ResponseError):
+                await wire.read_response()
+    except BaseException:
+        await abort(wire)  # redis-py leaves the socket open when AUTH or SELECT is cancelled
+        raise
 
 
 def _keepalive_options() -> dict[int, int]:
