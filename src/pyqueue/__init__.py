@@ -4,4 +4,91 @@ The public names, and nothing else: no logic, no optional dependency. Everything
 underscore is private. `Queue` produces jobs, `Worker` runs them; the rest are their values.
 """
 
-__all__: list[str] = []
+from pyqueue._store.adding import AddStatus
+from pyqueue._worker.context import Context
+from pyqueue._worker.health import WorkerHealth
+from pyqueue._worker.worker import Worker
+from pyqueue.errors import (
+    AddOutcomeUnknown,
+    BulkAddError,
+    ConfigurationError,
+    DelayJob,
+    FailedChildren,
+    JobError,
+    JobFailed,
+    JobNotFound,
+    JobNotInState,
+    LockError,
+    LockLost,
+    LockMissing,
+    OwnedByScheduler,
+    ParentNotFound,
+    ParentNotReplaceable,
+    PayloadError,
+    PendingChildren,
+    PyqueueError,
+    QueueHasActiveJobs,
+    QueueNotPaused,
+    RateLimitJob,
+    RedisRefused,
+    ReleaseJob,
+    SchedulerError,
+    SchedulerIdTaken,
+    SchedulerSlotsBusy,
+    ScriptError,
+    StaleExchange,
+    UnknownOption,
+    Unrecoverable,
+    WaitForChildren,
+)
+from pyqueue.job import Job
+from pyqueue.options import Backoff, Deduplication, JobOptions, JobSpec, RateLimit, Retention
+from pyqueue.queue import Queue
+from pyqueue.states import JobState
+
+__all__ = [
+    "AddOutcomeUnknown",
+    "AddStatus",
+    "Backoff",
+    "BulkAddError",
+    "ConfigurationError",
+    "Context",
+    "Deduplication",
+    "DelayJob",
+    "FailedChildren",
+    "Job",
+    "JobError",
+    "JobFailed",
+    "JobNotFound",
+    "JobNotInState",
+    "JobOptions",
+    "JobSpec",
+    "JobState",
+    "LockError",
+    "LockLost",
+    "LockMissing",
+    "OwnedByScheduler",
+    "ParentNotFound",
+    "ParentNotReplaceable",
+    "PayloadError",
+    "PendingChildren",
+    "PyqueueError",
+    "Queue",
+    "QueueHasActiveJobs",
+    "QueueNotPaused",
+    "RateLimit",
+    "RateLimitJob",
+    "RedisRefused",
+    "ReleaseJob",
+    "Retention",
+    "SchedulerError",
+    "SchedulerIdTaken",
+    "SchedulerSlotsBusy",
+    "ScriptError",
+    "StaleExchange",
+    "UnknownOption",
+    "Unrecoverable",
+    "WaitForChildren",
+    "Worker",
+    "WorkerHealth",
+]
