@@ -1,0 +1,48 @@
+"""Fixtures of the behaviour tests: a queue, and workers that are closed at the end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeAlias
+
+import pytest
+
+from pyqueue import Queue, Worker
+
+AnyQueue: TypeAlias = Queue[Any, Any]
+AnyWorker: TypeAlias = Worker[Any, Any]
+StartWorker: TypeAlias = Callable[..., Awaitable[AnyWorker]]
+
+
+@pytest.fixture
+async def queue(redis_url: str, prefix: str) -> AsyncIterator[AnyQueue]:
+    """An empty queue named `q`."""
+    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix) as queue:
+        yield queue
+
+
+@pytest.fixture
+def make_worker(redis_url: str, prefix: str) -> Callable[..., AnyWorker]:
+    """Construct a worker of that queue; the caller starts and closes it."""
+
+    def make(processor: Any = None, **options: Any) -> AnyWorker:
+        return Worker("q", processor, **{"connection": redis_url, "prefix": prefix, **options})
+
+    return make
+
+
+@pytest.fixture
+async def start_worker(make_worker: Callable[..., AnyWorker]) -> AsyncIterator[StartWorker]:
+    """Start a worker of that queue in the background; it is closed by force at the end."""
+    workers: list[AnyWorker] = []
+
+    async def start(processor: Any, **options: Any) -> AnyWorker:
+        worker = make_worker(processor, **options)
+        await worker.__aenter__()
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        await worker.close(force=True)
+        await worker.__aexit__(None, None, None)
