@@ -356,6 +356,8 @@ class JobSpec(Generic[DataT]):
 class QueueOptions(OptionModel):
     """Options of a `Queue`."""
 
+    hints: ClassVar[Mapping[str, str]] = {"streams": "give {'events': {'maxLen': n}}, or 'max_len_events'"}
+
     prefix: Annotated[str, PlainValidator(check_prefix)] = "bull"
     """First part of every key. On Redis Cluster it needs a hash tag, as in `{bull}`."""
     default_job_options: JobOptions | None = None
@@ -370,11 +372,9 @@ class QueueOptions(OptionModel):
     @model_validator(mode="before")
     @classmethod
     def _streams(cls, value: Any) -> Any:
-        # BullMQ's spelling: {"streams": {"events": {"maxLen": n}}}
-        if isinstance(value, dict) and "streams" in value:
-            streams = value["streams"]
-            rest = {name: option for name, option in value.items() if name != "streams"}
-            return {**rest, "max_len_events": streams["events"]["maxLen"]}
+        match value:
+            case {"streams": {"events": {"maxLen": max_len}}, **rest}:
+                return {**rest, "max_len_events": max_len}
         return value
 
 

@@ -39,7 +39,10 @@ _FAST_DEPTH: Final = 200
 _MAX_LOGGED_NAMES: Final = 1000
 _logged_names: set[str] = set()
 
-_SCALARS: Final = frozenset({str, int, bool, type(None)})
+#: Larger integers take the walk, which refuses those with more digits than Python reads (4300).
+_FAST_INTEGER: Final = 2**63
+
+_SCALARS: Final = frozenset({str, bool, type(None)})
 _LIKE_PYDANTIC: Final = (BaseModel, date, time, timedelta, UUID, Decimal)
 
 _log = logging.getLogger("pyqueue")
@@ -50,11 +53,11 @@ def encode(value: Any, *, what: str = "data", strict_ints: bool = False) -> str:
 
     `strict_ints` refuses integers beyond 2**53, of which consumers in Node lose digits.
     """
-    if not strict_ints and _is_ordinary(value):
+    if _is_ordinary(value, MAX_SAFE_INTEGER if strict_ints else _FAST_INTEGER):
         try:
             return to_json(value).decode()
-        except (PydanticSerializationError, ValueError):
-            pass  # a lone surrogate or a huge integer: the walk handles the one and names the other
+        except PydanticSerializationError:
+            pass  # a lone surrogate, which the walk escapes
     return _Walk(what, strict_ints).write(value)
 
 
@@ -86,14 +89,11 @@ def check_size(text: str, name: str, limit: int | None) -> None:
         _log.warning("data of job %r has %d bytes; Redis keeps it in memory: pass a reference instead", name, size)
 
 
-def _is_ordinary(value: Any) -> bool:
-    """Whether the value consists of exact built-in types, with text keys and finite floats, not nested deeply.
+def _is_ordinary(value: Any, max_integer: int) -> bool:
+    """Whether the value consists of exact built-in types, with text keys and plain numbers, not nested deeply.
 
     Goes depth first with a stack of its own; a circle ends at the depth limit without growing.
     """
-    kind = type(value)
-    if kind in _SCALARS:
-        return True
     pending: list[tuple[Any, int]] = [([value], 0)]
     while pending:
         container, depth = pending.pop()
@@ -110,6 +110,9 @@ def _is_ordinary(value: Any) -> bool:
                 continue
             if kind is dict or kind is list or kind is tuple:
                 pending.append((item, depth + 1))
+            elif kind is int:
+                if not -max_integer <= item <= max_integer:
+                    return False
             elif kind is not float or not math.isfinite(item):
                 return False
     return True

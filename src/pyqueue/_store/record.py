@@ -246,7 +246,7 @@ def _read_options(public: Mapping[str, Any]) -> JobOptions:
         if name in _READERS:
             field, read = _READERS[name]
             # Unreadable: its default holds, which is what happens to options that Node cannot use.
-            with suppress(TypeError, ValueError, OverflowError):
+            with suppress(TypeError, ValueError, OverflowError, KeyError):
                 known[field] = read(value)
         elif name not in JobOptions.model_fields:
             unknown[name] = value
