@@ -25,7 +25,7 @@ def test_a_state_is_its_string() -> None:
     assert f"{JobState.ACTIVE}" == "active"
 
 
-@pytest.mark.parametrize("state", set(JobState))
+@pytest.mark.parametrize("state", list(JobState))
 def test_every_state_can_be_entered_and_left(state: JobState) -> None:
     assert any(state in transition.targets for transition in TRANSITIONS.values())
     assert any(state in transition.sources for transition in TRANSITIONS.values())
