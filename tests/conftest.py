@@ -18,6 +18,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from fakeredis import FakeAsyncRedis
 from redis.asyncio import Redis
@@ -25,6 +26,12 @@ from redis.asyncio import Redis
 from pyqueue._redis import embedded
 from pyqueue._redis.connection import Connection
 from tests.support.server import RedisServer
+
+# How fast this machine is, with other tests beside this one, is no property of the code.
+hypothesis.settings.register_profile(
+    "pyqueue", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("pyqueue")
 
 
 @pytest.fixture(scope="session")
