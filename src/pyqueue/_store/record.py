@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, Final, NamedTuple
 
 from pydantic import ConfigDict
@@ -88,7 +88,8 @@ class Template(NamedTuple):
 class StoredOptions(JobOptions):
     """Options read from Redis that hold some which pyqueue does not know, in `model_extra`."""
 
-    model_config = ConfigDict(extra="allow")
+    # Built at first use: most processes never read such options, and building takes 10 ms of the import.
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
 
 def encode_job(
@@ -251,7 +252,12 @@ def _read_options(public: Mapping[str, Any]) -> JobOptions:
         elif name not in JobOptions.model_fields:
             unknown[name] = value
     # model_copy, because it is five times as fast as model_construct.
-    return (_UNKNOWN_DEFAULTS if unknown else _DEFAULTS).model_copy(update=known | unknown)
+    return (_unknown_defaults() if unknown else _DEFAULTS).model_copy(update=known | unknown)
+
+
+@cache
+def _unknown_defaults() -> StoredOptions:
+    return StoredOptions()
 
 
 def _integer(value: Any) -> int:
@@ -293,7 +299,6 @@ def _backoff(value: Any) -> Backoff:
 
 
 _DEFAULTS: Final = JobOptions()
-_UNKNOWN_DEFAULTS: Final = StoredOptions()
 _KEEP_BY_DEFAULT: Final = Retention()
 _KEEP_NONE: Final = Keep(count=0)
 _NO_WAIT: Final = Backoff.fixed(0)
