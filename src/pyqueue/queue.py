@@ -253,9 +253,9 @@ class Queue(Generic[DataT, ResultT]):
 
     async def _send(self, rows: Sequence[AddRow]) -> AddReply:
         """One call of the buffer, sent again with the same number after a lost reply."""
-        await self._describe()
 
         async def attempt(sender: str, sequence: int) -> AddReply:
+            await self._describe()
             return await add_jobs(self._store, rows, sender=sender, sequence=sequence)
 
         return await self._sender.send(attempt, timeout_s=RESEND_S)

@@ -170,11 +170,9 @@ async def get_deduplication_owner(store: Store, deduplication_id: str) -> str:
 
 async def list_clients(store: Store) -> list[dict[str, str]]:
     """Connections of this Redis, as CLIENT LIST describes them. O(clients)."""
-    reply = await store.commands.execute("CLIENT", "LIST")
-    if not isinstance(reply, (bytes, str)):  # a borrowed client may have parsed it already
-        return [{text(name): text(value) for name, value in client.items()} for client in reply]
-    rows = (row.split() for row in text(reply).splitlines() if row)
-    return [dict(field.partition("=")[::2] for field in row) for row in rows]
+    rows = text(await store.commands.execute("CLIENT", "LIST")).splitlines()
+    # name=value pairs; only names of our own making are without spaces for certain, the rest of such a row is lost.
+    return [{name: value for name, _, value in (pair.partition("=") for pair in row.split())} for row in rows]
 
 
 def _found(flat: Sequence[Any]) -> list[FoundJob]:

@@ -1,0 +1,100 @@
+"""Adding many jobs: all are checked before the first is sent, and each has its own result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pyqueue import (
+    AddStatus,
+    BulkAddError,
+    ConfigurationError,
+    Job,
+    JobOptions,
+    JobSpec,
+    ParentNotFound,
+    PayloadError,
+    Queue,
+    UnknownOption,
+)
+from tests.support.by_hand import take
+from tests.support.keyspace import dump
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_jobs_come_back_in_order_and_run_in_order(queue: Queue[Any, Any]) -> None:
+    """E18"""
+    jobs = await queue.add_bulk([JobSpec("a", number) for number in range(250)])
+
+    assert [job.data for job in jobs] == list(range(250))
+    assert [job.id for job in jobs] == [str(number + 1) for number in range(250)]
+    assert [(await take(queue)).data for _ in range(3)] == [0, 1, 2]
+
+
+async def test_specs_and_dictionaries_may_be_mixed(queue: Queue[Any, Any]) -> None:
+    """E18"""
+    jobs = await queue.add_bulk(
+        [
+            JobSpec("a", 1, JobOptions(job_id="one")),
+            {"name": "b", "data": 2, "opts": {"jobId": "two", "removeOnComplete": True}},
+            {"name": "c"},
+        ]
+    )
+
+    # The counter also counts jobs with ids of their own.
+    assert [(job.name, job.data, job.id) for job in jobs] == [("a", 1, "one"), ("b", 2, "two"), ("c", {}, "3")]
+    assert jobs[1].options.remove_on_complete is True
+
+
+async def test_nothing_to_add_adds_nothing(queue: Queue[Any, Any]) -> None:
+    assert await queue.add_bulk([]) == []
+
+
+async def test_the_queues_defaults_hold_for_every_job(redis_url: str, prefix: str) -> None:
+    defaults = JobOptions(attempts=3)
+    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix, default_job_options=defaults) as queue:
+        plain, other = await queue.add_bulk([{"name": "a"}, {"name": "b", "opts": {"attempts": 5}}])
+
+    assert (plain.options.attempts, other.options.attempts) == (3, 5)
+
+
+async def test_duplicates_inside_a_bulk_are_found(queue: Queue[Any, Any]) -> None:
+    jobs = await queue.add_bulk([JobSpec("a", number, JobOptions(job_id="x")) for number in range(3)])
+
+    assert [job.add_status for job in jobs] == [AddStatus.CREATED, AddStatus.DUPLICATE, AddStatus.DUPLICATE]
+    assert await queue.jobs.count() == 1
+
+
+BAD: list[tuple[Any, type[Exception]]] = [
+    (JobSpec("a", {1: 2}), PayloadError),
+    ({"name": "a", "opts": {"removeOnComplet": True}}, UnknownOption),
+    ({"name": "a", "date": 1}, UnknownOption),
+    ({"data": 1}, ConfigurationError),
+    (("a", 1), ConfigurationError),
+]
+
+
+@pytest.mark.parametrize(("bad", "error"), BAD)
+async def test_one_bad_job_is_found_before_the_first_is_sent(
+    queue: Queue[Any, Any], redis_client: Any, bad: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await queue.add_bulk([*[JobSpec("good", number) for number in range(150)], bad])
+
+    assert await dump(redis_client, queue.options.prefix) == {}
+
+
+async def test_a_job_that_the_server_refuses_is_told_apart_from_the_others(queue: Queue[Any, Any]) -> None:
+    orphan = JobSpec("orphan", 0, JobOptions(parent={"id": "missing", "queue": "some:queue"}))
+
+    with pytest.raises(BulkAddError, match="1 of 3") as caught:
+        await queue.add_bulk([JobSpec("a", 1), orphan, JobSpec("b", 2)])
+
+    first, refused, last = caught.value.results
+    assert isinstance(refused, ParentNotFound)
+    assert isinstance(first, Job)
+    assert isinstance(last, Job)
+    assert (first.data, last.data) == (1, 2)
+    assert await queue.jobs.count() == 2

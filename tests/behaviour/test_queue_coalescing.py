@@ -1,0 +1,230 @@
+"""Concurrent adds travel together; a broken connection neither loses nor doubles one of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pyqueue import AddOutcomeUnknown, AddStatus, Job, JobSpec, ParentNotFound, PyqueueError, Queue, RedisRefused
+from pyqueue import queue as queue_module
+from pyqueue._redis.connection import Connection
+from tests.support.proxy import Mode, Proxy
+from tests.support.server import RedisServer
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.anyio
+
+#: Seconds after which the connection of a fault test gives a command up.
+DEADLINE_S = 0.3
+
+
+async def script_calls(client: Any) -> int:
+    """Scripts that clients have run since the server's statistics were reset."""
+    stats = await client.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
+
+
+@pytest.fixture
+async def client(server: RedisServer) -> AsyncIterator[Any]:
+    client: Any = Redis.from_url(server.url, decode_responses=True)
+    yield client
+    await client.aclose()
+
+
+@pytest.mark.needs_server
+async def test_64_concurrent_adds_are_one_script_call(server: RedisServer, client: Any, prefix: str) -> None:
+    async with Queue[int, None]("q", connection=server.url, prefix=prefix) as queue:
+        await queue.add("warm up", -1)
+        await client.config_resetstat()
+
+        jobs = await asyncio.gather(*(queue.add("a", number) for number in range(64)))
+
+        assert await script_calls(client) == 1
+    assert [job.id for job in jobs] == [str(number + 2) for number in range(64)]
+    assert [job.data for job in jobs] == list(range(64))
+
+
+@pytest.mark.needs_server
+async def test_what_arrives_during_a_call_travels_with_the_next(server: RedisServer, client: Any, prefix: str) -> None:
+    async with Queue[int, None]("q", connection=server.url, prefix=prefix) as queue:
+        await queue.add("warm up", -1)
+        await client.config_resetstat()
+        async with anyio.create_task_group() as group:
+            group.start_soon(queue.add, "a", 0)
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()  # the first call is on its way now
+            for number in range(1, 50):
+                group.start_soon(queue.add, "a", number)
+
+        assert await script_calls(client) == 2
+        assert await queue.jobs.count() == 51
+
+
+@pytest.mark.needs_server
+async def test_a_call_carries_at_most_100_jobs(server: RedisServer, client: Any, prefix: str) -> None:
+    async with Queue[int, None]("q", connection=server.url, prefix=prefix) as queue:
+        await queue.add("warm up", -1)
+        await client.config_resetstat()
+
+        await asyncio.gather(*(queue.add("a", number) for number in range(250)))
+
+        assert await script_calls(client) == 3
+        assert await queue.jobs.count() == 251
+
+
+async def test_one_bad_job_and_one_cancelled_caller_leave_the_others_added(queue: Queue[Any, Any]) -> None:
+    tasks = [asyncio.create_task(queue.add("a", number)) for number in range(62)]
+    bad = asyncio.create_task(queue.add("bad", parent={"id": "missing", "queue": "some:queue"}))
+    cancelled = asyncio.create_task(queue.add("cancelled"))
+    await asyncio.sleep(0)  # all of them wait for the same call
+    cancelled.cancel()
+
+    done = await asyncio.gather(*tasks, bad, cancelled, return_exceptions=True)
+
+    assert all(isinstance(job, Job) for job in done[:62])
+    assert isinstance(done[62], ParentNotFound)
+    assert isinstance(done[63], asyncio.CancelledError)
+    # The caller left before the call did, so its job was not sent.
+    assert sorted(job.name for job in await queue.jobs.list("waiting", 0, -1)) == ["a"] * 62
+
+
+async def test_a_caller_that_leaves_during_the_call_does_not_disturb_it(queue: Queue[Any, Any]) -> None:
+    await queue.add("warm up")
+    staying, leaving = asyncio.create_task(queue.add("stays")), asyncio.create_task(queue.add("leaves"))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    leaving.cancel()
+
+    job = await staying
+
+    assert job.name == "stays"
+    assert leaving.cancelled() or (await asyncio.wait([leaving]))
+    assert await queue.jobs.count() == 3
+
+
+async def test_a_job_that_cannot_be_encoded_is_refused_alone(queue: Queue[Any, Any]) -> None:
+    results = await asyncio.gather(queue.add("a", 1), queue.add("a", {1: 2}), return_exceptions=True)
+
+    assert isinstance(results[0], Job)
+    assert isinstance(results[1], ValueError)
+    assert await queue.jobs.count() == 1
+
+
+async def test_close_waits_for_adds_and_refuses_further_ones(redis_url: str, prefix: str) -> None:
+    queue = Queue[Any, Any]("q", connection=redis_url, prefix=prefix)
+    adding = asyncio.create_task(queue.add("a"))
+    await asyncio.sleep(0)
+
+    await queue.close()
+
+    assert (await adding).id == "1"
+    with pytest.raises(PyqueueError, match="closed"):
+        await queue.add("b")
+
+
+async def test_a_refusal_of_the_server_reaches_every_caller_of_the_call(
+    queue: Queue[Any, Any], redis_client: Any
+) -> None:
+    wait = f"{queue.options.prefix}:{queue.name}:wait"
+    await redis_client.set(wait, "not a list")
+
+    errors = await asyncio.gather(queue.add("a"), queue.add("b"), return_exceptions=True)
+
+    assert [type(error) for error in errors] == [RedisRefused, RedisRefused]
+    await redis_client.delete(wait)
+    assert (await queue.add("c")).add_status is AddStatus.CREATED
+
+
+@pytest.fixture
+async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
+    async with Proxy.to(server.port) as running:
+        yield running
+
+
+@pytest.fixture
+async def unsteady(proxy: Proxy, prefix: str) -> AsyncIterator[Queue[Any, Any]]:
+    """A queue behind the proxy, with its settings written and its scripts loaded."""
+    connection = Connection.open(proxy.url, deadline_s=DEADLINE_S)
+    async with Queue[Any, Any]("q", connection=connection, prefix=prefix) as queue:
+        await queue.add("warm up")
+        yield queue
+    await connection.aclose()
+
+
+@pytest.mark.needs_server
+@pytest.mark.parametrize("mode", [Mode.LOSE_REPLIES, Mode.SILENT])
+async def test_jobs_whose_reply_or_request_was_lost_are_stored_once(
+    proxy: Proxy, unsteady: Queue[Any, Any], mode: Mode
+) -> None:
+    proxy.mode = mode
+    adding = [asyncio.create_task(unsteady.add("a", number)) for number in range(5)]
+    await wait_until(lambda: unsteady._sender._outage.is_down)
+    proxy.mode = Mode.PASS
+
+    jobs = await asyncio.gather(*adding)
+
+    assert [job.id for job in jobs] == ["2", "3", "4", "5", "6"]
+    assert all(job.add_status is AddStatus.CREATED for job in jobs)
+    assert await unsteady.jobs.count() == 6
+
+
+@pytest.mark.needs_server
+async def test_a_lost_reply_does_not_turn_an_own_id_into_a_duplicate(proxy: Proxy, unsteady: Queue[Any, Any]) -> None:
+    proxy.mode = Mode.LOSE_REPLIES
+    adding = asyncio.create_task(unsteady.add("a", job_id="x"))
+    await wait_until(lambda: unsteady._sender._outage.is_down)
+    proxy.mode = Mode.PASS
+
+    assert (await adding).add_status is AddStatus.CREATED
+
+
+@pytest.mark.needs_server
+async def test_a_connection_that_stays_broken_ends_in_an_unknown_outcome(
+    proxy: Proxy, unsteady: Queue[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "RESEND_S", 2 * DEADLINE_S)
+    proxy.mode = Mode.SILENT
+
+    with pytest.raises(AddOutcomeUnknown) as caught:
+        await unsteady.add("a")
+
+    assert isinstance(caught.value.__cause__, (RedisConnectionError, RedisTimeoutError))
+    proxy.mode = Mode.PASS
+    assert (await unsteady.add("b")).name == "b"
+
+
+@pytest.mark.needs_server
+async def test_a_bulk_behind_a_broken_connection_is_stored_once(proxy: Proxy, unsteady: Queue[Any, Any]) -> None:
+    proxy.mode = Mode.LOSE_REPLIES
+    adding = asyncio.create_task(unsteady.add_bulk([JobSpec("a", number) for number in range(250)]))
+    await wait_until(lambda: unsteady._sender._outage.is_down)
+    proxy.mode = Mode.PASS
+
+    jobs = await adding
+
+    assert [job.data for job in jobs] == list(range(250))
+    assert await unsteady.jobs.count() == 251
+
+
+@pytest.mark.needs_server
+async def test_a_server_without_memory_refuses_and_is_not_asked_again(
+    server: RedisServer, client: Any, prefix: str
+) -> None:
+    async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
+        await queue.add("a")
+        await client.config_set("maxmemory", 1)
+        try:
+            with pytest.raises(RedisRefused) as caught:
+                await queue.add("b")
+        finally:
+            await client.config_set("maxmemory", 0)
+
+        assert caught.value.code == "OOM"
+        assert (await queue.add("c")).id == "2"
