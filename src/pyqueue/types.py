@@ -37,50 +37,15 @@ class ServerClock:
 
 SERVER_CLOCK: Final[Clock] = ServerClock()
 
-JobT = TypeVar("JobT", contravariant=True)
-ContextT = TypeVar("ContextT", contravariant=True)
-ResultT = TypeVar("ResultT", covariant=True)
+JobT = TypeVar("JobT")
+ContextT = TypeVar("ContextT")
+ResultT = TypeVar("ResultT")
 
-
-class AsyncProcessor(Protocol[JobT, ResultT]):
-    """`async def process(job)`."""
-
-    def __call__(self, job: JobT, /) -> Awaitable[ResultT]:
-        """Run the job; the awaited result is its return value."""
-        ...
-
-
-class AsyncContextProcessor(Protocol[JobT, ContextT, ResultT]):
-    """`async def process(job, context)`."""
-
-    def __call__(self, job: JobT, context: ContextT, /) -> Awaitable[ResultT]:
-        """Run the job; the context reports progress and cancellation."""
-        ...
-
-
-class SyncProcessor(Protocol[JobT, ResultT]):
-    """`def process(job)`; runs in a thread."""
-
-    def __call__(self, job: JobT, /) -> ResultT:
-        """Run the job; the result is its return value."""
-        ...
-
-
-class SyncContextProcessor(Protocol[JobT, ContextT, ResultT]):
-    """`def process(job, context)`; runs in a thread."""
-
-    def __call__(self, job: JobT, context: ContextT, /) -> ResultT:
-        """Run the job; the context reports progress and cancellation."""
-        ...
-
-
+# Callables rather than protocols, because mypy infers data and result types through a union of callables only.
 Processor: TypeAlias = (
-    AsyncProcessor[JobT, ResultT]
-    | AsyncContextProcessor[JobT, ContextT, ResultT]
-    | SyncProcessor[JobT, ResultT]
-    | SyncContextProcessor[JobT, ContextT, ResultT]
+    Callable[[JobT], Awaitable[ResultT] | ResultT] | Callable[[JobT, ContextT], Awaitable[ResultT] | ResultT]
 )
-"""What a worker runs: with or without context, async or plain. Parameters: job, result, context."""
+"""What a worker runs: `process(job)` or `process(job, context)`, async or plain. Parameters: job, result, context."""
 
 BackoffStrategy: TypeAlias = Callable[[int, str, BaseException, Any], "int | timedelta | Awaitable[int | timedelta]"]
 """A custom backoff: (attempts made counting this one, its name, the error, the job) -> delay.

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from pyqueue._store.record import keep_of
 from pyqueue.backoff import delay_ms
@@ -55,16 +55,11 @@ _WORKER_FILES: Final = str(Path(__file__).parent / "_worker")
 _GIVE_UP: Final = -1
 
 
-_NO_OPTIONS: Final = JobOptions()
-
-
 class Judged(Protocol):
     """What a verdict reads of a job."""
 
     @property
     def id(self) -> str: ...
-    @property
-    def data(self) -> Any: ...
     @property
     def options(self) -> JobOptions: ...
     @property
@@ -96,10 +91,6 @@ class Verdicts:
 
     def refusal(self, job: Judged) -> Exception | None:
         """Why the job must fail without being run, or None."""
-        try:
-            job.options, job.data  # noqa: B018  # decoded here, once, because a job that cannot be read cannot be run
-        except PayloadError as error:
-            return Unrecoverable(str(error))
         if job.deferred_failure:
             return Unrecoverable(job.deferred_failure)
         if self._max_started_attempts is not None and job.attempts_started > self._max_started_attempts:
@@ -115,7 +106,7 @@ class Verdicts:
             text = encode(value, what="return value")
         except PayloadError as error:
             return self._failed(job, error, _reason(error))
-        return Completed(text, keep_of(_options(job).remove_on_complete, self._remove_on_complete))
+        return Completed(text, keep_of(job.options.remove_on_complete, self._remove_on_complete))
 
     async def failed(self, job: Judged, error: BaseException) -> Outcome:
         """The outcome of a run that raised `error`; awaits custom backoff strategies and never raises."""
@@ -140,10 +131,10 @@ class Verdicts:
             return False
         if self._max_started_attempts is not None and job.attempts_started >= self._max_started_attempts:
             return False
-        return job.attempts_made + 1 < _options(job).attempts
+        return job.attempts_made + 1 < job.options.attempts
 
     async def _delay_ms(self, job: Judged, error: BaseException) -> int:
-        backoff = _options(job).backoff
+        backoff = job.options.backoff
         if backoff is None:
             return 0
         if backoff.type in BUILT_IN_BACKOFFS:
@@ -164,16 +155,9 @@ class Verdicts:
         return milliseconds(delay, f"the delay of backoff {backoff.type}", minimum=_GIVE_UP)
 
     def _failed(self, job: Judged, error: BaseException, reason: str) -> Failed:
-        options = _options(job)
+        options = job.options
         keep = keep_of(options.remove_on_fail, self._remove_on_fail)
         return Failed(reason, _stacks(job, error), options.attempts, keep)
-
-
-def _options(job: Judged) -> JobOptions:
-    try:
-        return job.options
-    except PayloadError:
-        return _NO_OPTIONS  # it fails for that very reason
 
 
 def _obey(directive: Directive) -> Outcome:
@@ -211,7 +195,7 @@ def _storable(text: str) -> str:
 
 def _stacks(job: Judged, error: BaseException) -> str:
     """The stored stacks with the new one, as JSON; the newest `stack_trace_limit` of them."""
-    limit = _options(job).stack_trace_limit
+    limit = job.options.stack_trace_limit
     stacks = [*job.stack_trace, describe_error(error)]
     return json.dumps(stacks if limit is None else stacks[-limit:] if limit else [], ensure_ascii=False)
 

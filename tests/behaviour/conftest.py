@@ -26,7 +26,8 @@ def make_worker(redis_url: str, prefix: str) -> Callable[..., AnyWorker]:
     """Construct a worker of that queue; the caller starts and closes it."""
 
     def make(processor: Any = None, **options: Any) -> AnyWorker:
-        return Worker("q", processor, **{"connection": redis_url, "prefix": prefix, **options})
+        defaults: dict[str, Any] = {"connection": redis_url, "prefix": prefix}
+        return Worker("q", processor, **defaults | options)
 
     return make
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import anyio
 import pytest
@@ -25,7 +26,7 @@ async def test_something_that_cannot_be_called_is_refused() -> None:
 
 
 async def test_listeners_are_called_in_order_until_removed() -> None:
-    callbacks, heard = Callbacks("w"), []
+    callbacks, heard = Callbacks("w"), list[Any]()
     first = callbacks.add("drained", lambda: heard.append("first"))
     callbacks.add("drained", lambda: heard.append("second"))
     callbacks.emit("drained")
@@ -35,7 +36,7 @@ async def test_listeners_are_called_in_order_until_removed() -> None:
 
 
 async def test_a_raising_listener_becomes_an_error_event_and_the_others_are_called() -> None:
-    callbacks, heard = Callbacks("w"), []
+    callbacks, heard = Callbacks("w"), list[Any]()
     fault = ValueError("listener")
 
     def raise_fault(job_id: str) -> None:
@@ -56,7 +57,7 @@ async def test_an_error_without_listeners_is_logged(caplog: pytest.LogCaptureFix
 
 
 async def test_an_error_listener_that_raises_is_logged_and_not_called_again(caplog: pytest.LogCaptureFixture) -> None:
-    callbacks, calls = Callbacks("mail"), []
+    callbacks, calls = Callbacks("mail"), list[Any]()
 
     def fail(error: Exception) -> None:
         calls.append(error)
@@ -69,7 +70,7 @@ async def test_an_error_listener_that_raises_is_logged_and_not_called_again(capl
 
 
 async def test_a_coroutine_listener_is_awaited_beside_the_emitter() -> None:
-    callbacks, heard = Callbacks("w"), []
+    callbacks, heard = Callbacks("w"), list[Any]()
     gate = anyio.Event()
 
     async def listen(job_id: str) -> None:
@@ -84,7 +85,7 @@ async def test_a_coroutine_listener_is_awaited_beside_the_emitter() -> None:
 
 
 async def test_a_raising_coroutine_listener_becomes_an_error_event() -> None:
-    callbacks, errors = Callbacks("w"), []
+    callbacks, errors = Callbacks("w"), list[Any]()
 
     async def listen() -> None:
         raise ValueError("later")
@@ -96,7 +97,7 @@ async def test_a_raising_coroutine_listener_becomes_an_error_event() -> None:
 
 
 async def test_finishing_waits_for_listeners_and_cancels_the_late_ones() -> None:
-    callbacks, ended = Callbacks("w"), []
+    callbacks, ended = Callbacks("w"), list[Any]()
 
     async def quick() -> None:
         await anyio.lowlevel.checkpoint()

@@ -9,25 +9,8 @@ from typing import Any
 
 import anyio.lowlevel
 
-from pyqueue._worker.events import Callbacks
 from pyqueue._worker.held import CancelReason, Held
 from pyqueue.job import Job
-
-
-class RunningJob(Job[Any, Any]):
-    """A job that this worker claimed: its progress is also an event of the worker."""
-
-    __slots__ = ("_callbacks",)
-
-    def __init__(self, *args: Any, callbacks: Callbacks, **kwargs: Any) -> None:
-        """As `Job`; `callbacks` hear of the progress."""
-        super().__init__(*args, **kwargs)
-        self._callbacks = callbacks
-
-    async def update_progress(self, progress: Any) -> None:
-        """Store and announce progress, any JSON value. One round trip."""
-        await super().update_progress(progress)
-        self._callbacks.emit("progress", self, progress)
 
 
 class Context:

@@ -16,7 +16,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import anyio
 
@@ -29,9 +28,9 @@ from pyqueue._worker.confirmations import Confirmations
 from pyqueue._worker.events import Callbacks
 from pyqueue._worker.held import Held
 from pyqueue._worker.leases import Leases
+from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
 from pyqueue.errors import RedisRefused
-from pyqueue.job import Job
 from pyqueue.outcomes import RateLimited, Returned
 
 
@@ -48,7 +47,7 @@ class Engine:
         callbacks: Callbacks,
         confirmations: Confirmations,
         outage: Outage,
-        make_job: Callable[[Claimed], Job[Any, Any]],
+        make_job: Callable[[Claimed], RunningJob],
         max_limit_ms: int,
     ) -> None:
         self.next_delayed_ms = 0

@@ -95,7 +95,7 @@ class Executor:
             held.outcome = Returned()
             return
         try:
-            refusal = self._verdicts.refusal(held.job)
+            refusal = held.job.unreadable() or self._verdicts.refusal(held.job)
             if refusal is not None:
                 raise refusal
             held.value = await self._process(held)

@@ -10,7 +10,7 @@ import asyncio
 from enum import Enum
 from typing import Any
 
-from pyqueue.job import Job
+from pyqueue._worker.running_job import RunningJob
 from pyqueue.outcomes import Outcome
 
 
@@ -42,7 +42,7 @@ class Held:
         "value",
     )
 
-    def __init__(self, job: Job[Any, Any], lease_until: float, *, is_suspect: bool = False) -> None:
+    def __init__(self, job: RunningJob, lease_until: float, *, is_suspect: bool = False) -> None:
         self.job = job
         self.lease_until = lease_until
         self.is_suspect = is_suspect

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 import anyio
 
 from pyqueue._redis.commands import Commands
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, settle_and_claim
 from pyqueue._store.store import Store
+from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.waiter import block_time_s, pop_marker
-from pyqueue.job import Job
 
 
 class ManualFetch:
@@ -26,7 +25,7 @@ class ManualFetch:
         store: Store,
         blocking: Commands,
         claim: ClaimRequest,
-        make_job: Callable[[Claimed], Job[Any, Any]],
+        make_job: Callable[[Claimed], RunningJob],
         *,
         drain_delay_s: float,
         max_limit_s: float,
@@ -43,7 +42,7 @@ class ManualFetch:
         """One claim of at most one job. One round trip."""
         return await settle_and_claim(self._store, (), self._claim._replace(count=1, token=token, first_token=-1))
 
-    async def next_job(self, token: str, *, block: bool) -> Job[Any, Any] | None:
+    async def next_job(self, token: str, *, block: bool) -> RunningJob | None:
         """The next job; without one, None (`block=False`, or the worker is closed meanwhile) or a wait for it."""
         with anyio.CancelScope() as scope:
             self._waiting.add(scope)

@@ -17,7 +17,6 @@ from pyqueue._redis.outage import Outage
 from pyqueue._store.settling import Claimed, ClaimRequest
 from pyqueue._store.store import Store
 from pyqueue._worker.confirmations import Confirmations
-from pyqueue._worker.context import RunningJob
 from pyqueue._worker.engine import Engine
 from pyqueue._worker.events import Callbacks
 from pyqueue._worker.executor import Call, Executor
@@ -25,10 +24,10 @@ from pyqueue._worker.held import Held
 from pyqueue._worker.lease_thread import LeaseThread
 from pyqueue._worker.leases import Leases
 from pyqueue._worker.manual import ManualFetch
+from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
 from pyqueue._worker.stalled import StalledCheck
 from pyqueue._worker.waiter import Waiter
-from pyqueue.job import Job
 from pyqueue.options import WorkerOptions
 from pyqueue.types import Clock
 from pyqueue.verdict import Verdicts
@@ -137,7 +136,7 @@ class Parts:
     def _locks_lost(self, gone: list[Held]) -> None:
         self.confirmations.locks_lost(gone)
 
-    def _make_job(self, claimed: Claimed) -> Job[Any, Any]:
+    def _make_job(self, claimed: Claimed) -> RunningJob:
         return RunningJob(
             self._jobs,
             claimed.job_id,
