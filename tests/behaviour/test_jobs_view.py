@@ -120,7 +120,7 @@ async def test_ranges_by_position(
     queue: Queue[Any, Any], state: str, start: int, end: int, asc: bool, expected: str
 ) -> None:
     """E236"""
-    options = {"prioritized": {"priority": 1}, "delayed": {"delay": 60_000}}.get(state, {})
+    options: dict[str, Any] = {"prioritized": {"priority": 1}, "delayed": {"delay": 60_000}}.get(state, {})
     await fill(queue, 5, **options)
     if state == "completed":
         for _ in range(5):
@@ -175,7 +175,7 @@ async def test_an_unknown_state_is_an_error(queue: Queue[Any, Any], state: str) 
 
 @pytest.mark.parametrize("state", ["waiting", "prioritized", "delayed", "completed"])
 async def test_iterating_sees_every_job_once(queue: Queue[Any, Any], state: str) -> None:
-    options = {"prioritized": {"priority": 1}, "delayed": {"delay": 60_000}}.get(state, {})
+    options: dict[str, Any] = {"prioritized": {"priority": 1}, "delayed": {"delay": 60_000}}.get(state, {})
     await fill(queue, 25, **options)
     if state == "completed":
         for _ in range(25):
@@ -330,7 +330,7 @@ async def test_clean_removes_finished_jobs_oldest_first(
 @pytest.mark.parametrize("state", ["wait", "waiting", "prioritized", "delayed"])
 async def test_clean_removes_jobs_that_wait(queue: Queue[Any, Any], redis_client: Any, state: str) -> None:
     """E245"""
-    options = {"prioritized": {"priority": 1}, "delayed": {"delay": 60_000}}.get(state, {})
+    options: dict[str, Any] = {"prioritized": {"priority": 1}, "delayed": {"delay": 60_000}}.get(state, {})
     await fill(queue, 250, timestamp=1_700_000_000_000, **options)
     await queue.add("young", 1, JobOptions(**options))
     seen: list[int] = []
