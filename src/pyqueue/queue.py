@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypedDict, TypeVar, Unpack
 
+import anyio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -212,10 +213,16 @@ class Queue(Generic[DataT, ResultT]):
         return [c for c in clients if c.get("name") == own or c.get("name", "").startswith(f"{own}:w:")]
 
     async def close(self) -> None:
-        """Send what was added, then close the connections that were opened here; a borrowed client stays open."""
-        await self._buffer.close()
-        if self._is_ours:
-            await self._connection.aclose()
+        """Send what was added, then close the connections that were opened here; a borrowed client stays open.
+
+        While Redis does not answer that takes up to 30 s, as an add does; cancel it to give up what is not sent.
+        """
+        try:
+            await self._buffer.close()
+        finally:
+            if self._is_ours:
+                with anyio.CancelScope(shield=True):
+                    await self._connection.aclose()
 
     async def __aenter__(self) -> Self:
         return self

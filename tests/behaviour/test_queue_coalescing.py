@@ -228,3 +228,15 @@ async def test_a_server_without_memory_refuses_and_is_not_asked_again(
 
         assert caught.value.code == "OOM"
         assert (await queue.add("c")).id == "2"
+
+
+async def test_a_close_that_is_cancelled_gives_up_what_redis_does_not_take(free_tcp_port: int) -> None:
+    queue = Queue[int, None]("q", connection=f"redis://127.0.0.1:{free_tcp_port}")
+    adding = asyncio.create_task(queue.add("a", 1))
+    await asyncio.sleep(0)
+
+    with anyio.move_on_after(0.1):
+        await queue.close()
+
+    with pytest.raises(asyncio.CancelledError):
+        await adding

@@ -48,10 +48,18 @@ class AddBuffer:
         return await answer
 
     async def close(self) -> None:
-        """Take nothing new, and wait until everything that was added is sent or has failed."""
+        """Take nothing new, and wait until everything that was added is sent or has failed.
+
+        Cancelling it gives up what is not sent.
+        """
         self._closed = True
-        if self._flush is not None and not self._flush.done():
+        if self._flush is None or self._flush.done():
+            return
+        try:
             await asyncio.wait([self._flush])
+        except asyncio.CancelledError:
+            self._flush.cancel()
+            raise
 
     async def _run(self) -> None:
         while batch := self._next_batch():
