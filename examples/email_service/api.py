@@ -2,7 +2,7 @@
 
     python -m examples.email_service.api
 
-POST /api/invites              {"id", "to", "course"?}       202 {"job_id"}; the same id again: the same job
+POST /api/invites              {"id", "to", "course"?}       202 {"job_id", "duplicate"}; one id, one job
 POST /api/email-queue/test     {"to", "subject"?, "text"?}   202 {"job_id"}
 GET  /api/email-queue/stats    200 {"waiting", "active", "completed", "failed", "delayed"}
 GET  /health                   200 or 503 {"status", "instance_id", "redis", "worker"}
@@ -30,7 +30,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from examples.email_service.jobs import enqueue_invite, enqueue_test, open_queue
+from examples.email_service.jobs import enqueue_invite, enqueue_test, is_duplicate, open_queue
 from examples.email_service.logs import configure_logs
 from examples.email_service.payloads import Invite, Payload, TestEmail
 from examples.email_service.settings import Settings, load_settings
@@ -43,6 +43,13 @@ STATS = ("waiting", "active", "completed", "failed", "delayed")
 
 # A mail of ours is at most 10,000 characters, which JSON may spell with six bytes each.
 MAX_BODY_BYTES = 64 * 1024 + 1024
+
+# Somebody waits for the answer. The queue itself would keep trying for longer; an invite may then be queued after all,
+# which is what its sender wanted, and posting it again makes no second one.
+ENQUEUE_TIMEOUT_S = 5.0
+
+# Closing sends what was added and not yet sent. Nobody waits for that any more, so without Redis it is given up soon.
+QUEUE_CLOSE_TIMEOUT_S = 1.0
 
 # A probe that waited longer for Redis would itself time out in most orchestrators (Kubernetes: 1 s by default).
 HEALTH_TIMEOUT_S = 0.8
@@ -62,23 +69,26 @@ class EmailApi:
     async def lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
         """Start the worker, serve, then close worker and queue; the worker first: its last outcomes need Redis."""
         try:
-            async with anyio.create_task_group() as tasks:
-                if self._worker is not None:
-                    tasks.start_soon(self._worker.run)
+            async with self._worker or contextlib.nullcontext():
                 yield
                 if self._worker is not None:
                     await self._worker.close(timeout=self._settings.worker_grace)
         finally:
-            await self._queue.close()
+            with anyio.move_on_after(QUEUE_CLOSE_TIMEOUT_S):
+                await self._queue.close()
 
     async def post_invite(self, request: Request) -> JSONResponse:
-        """Queue an invite. Answers before the mail is sent; a duplicate gets the same answer as the first."""
-        job = await enqueue_invite(self._queue, await read_payload(request, Invite))
-        return JSONResponse({"job_id": job.id}, status_code=202)
+        """Queue an invite. Answers before the mail is sent, and says whether this id was posted before."""
+        invite = await read_payload(request, Invite)
+        with anyio.fail_after(ENQUEUE_TIMEOUT_S):
+            job = await enqueue_invite(self._queue, invite)
+        return JSONResponse({"job_id": job.id, "duplicate": is_duplicate(job)}, status_code=202)
 
     async def post_test(self, request: Request) -> JSONResponse:
         """Queue a test mail."""
-        job = await enqueue_test(self._queue, await read_payload(request, TestEmail))
+        email = await read_payload(request, TestEmail)
+        with anyio.fail_after(ENQUEUE_TIMEOUT_S):
+            job = await enqueue_test(self._queue, email)
         return JSONResponse({"job_id": job.id}, status_code=202)
 
     async def get_stats(self, _request: Request) -> JSONResponse:
@@ -124,6 +134,7 @@ def create_app(settings: Settings) -> Starlette:
             redis.exceptions.RedisError: refuse_for_now,
             RedisRefused: refuse_for_now,
             AddOutcomeUnknown: refuse_for_now,
+            TimeoutError: refuse_for_now,
         },
         lifespan=api.lifespan,
     )

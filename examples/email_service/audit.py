@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from examples.email_service.smtp_sink import Ledger
-from examples.email_service.traffic import Fate, PlannedInvite
+from examples.email_service.traffic import Answers, Fate, PlannedInvite
 
 COMPLETED = "completed"
 FAILED = "failed"
@@ -42,8 +42,10 @@ class Observations:
     jobs: Sequence[JobRecord]
     stats: Mapping[str, Mapping[str, int]]
     """API instance -> what its stats endpoint said at the end."""
+    answers: Answers
+    """What the instances answered to the posts."""
     faults: Sequence[str]
-    """What went wrong on the way: refused posts, children that ended badly."""
+    """What else went wrong on the way: not finished in time, children that ended badly."""
     takeovers_allowed: int
     """Jobs that a killed worker may have been running: another runs them again, and such a mail may arrive twice."""
 
@@ -54,6 +56,7 @@ class Report:
 
     invites: int
     posts: int
+    duplicates: int
     delivered: int
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
@@ -74,6 +77,7 @@ def audit(seen: Observations) -> Report:
     return Report(
         invites=len(seen.invites),
         posts=sum(invite.posts for invite in seen.invites),
+        duplicates=seen.answers.duplicates.total(),
         delivered=sum(1 for count in copies.values() if count),
         lost=lost,
         doubled=doubled,
@@ -83,8 +87,10 @@ def audit(seen: Observations) -> Report:
         per_instance=dict(sorted(Counter(job.processed_by for job in seen.jobs).items())),
         faults=(
             *seen.faults,
+            *seen.answers.faults,
             *_name("lost", lost),
             *_unexcused(doubled, seen),
+            *_wrong_answers(seen),
             *_strays(seen),
             *_wrong_states(seen),
             *_wrong_attempts(seen),
@@ -103,6 +109,14 @@ def _unexcused(doubled: Sequence[str], seen: Observations) -> Iterable[str]:
     yield from _name("doubled", [job_id for job_id in doubled if job_id not in taken_over])
     if len(taken_over) > seen.takeovers_allowed:
         yield from _name(f"run again by another worker (at most {seen.takeovers_allowed})", sorted(taken_over))
+
+
+def _wrong_answers(seen: Observations) -> Iterable[str]:
+    """Of the posts of one invite exactly one makes the job; each other one is told that it is a duplicate."""
+    for invite in seen.invites:
+        duplicates = seen.answers.duplicates[invite.job_id]
+        if duplicates != invite.posts - 1 and not seen.answers.faults:
+            yield f"{invite.job_id} was posted {invite.posts} times and called a duplicate {duplicates} times"
 
 
 def _strays(seen: Observations) -> Iterable[str]:

@@ -36,7 +36,7 @@ from examples.email_service.mail import Mailer
 from examples.email_service.processes import Child, ChildFailed, Crew
 from examples.email_service.settings import Settings
 from examples.email_service.smtp_sink import SmtpSink
-from examples.email_service.traffic import plan_invites, post_invites
+from examples.email_service.traffic import Answers, plan_invites, post_invites
 from pyqueue import JobState
 from pyqueue.errors import PyqueueError
 
@@ -119,6 +119,7 @@ async def perform(options: Options, directory: Path, console: Console) -> Report
             message_id=Mailer.from_settings(settings).message_id,
             jobs=jobs,
             stats=stats,
+            answers=work.answers,
             faults=work.faults,
             takeovers_allowed=settings.email_concurrency if options.kill else 0,
         )
@@ -177,6 +178,7 @@ class Work:
 
     def __init__(self, options: Options, settings: Settings, sink: SmtpSink, crew: Crew, apis: dict[str, str]) -> None:
         self.invites = plan_invites(options.invites)
+        self.answers = Answers()
         self.faults: list[str] = []
         self.duration_s = 0.0
         self._options = options
@@ -199,7 +201,7 @@ class Work:
             self.faults.append(f"not finished after {self._options.timeout:.0f} s")
 
     async def _post(self) -> None:
-        self.faults += await post_invites(self.invites, list(self._apis.values()))
+        self.answers = await post_invites(self.invites, list(self._apis.values()))
 
     async def _watch(self, display: ProgressDisplay, started: float) -> None:
         """Ask the instances in turn, so that each is seen to answer while mails travel."""

@@ -88,7 +88,7 @@ def result_table(report: Report, *, working_s: float, total_s: float) -> Table:
     table.add_column()
     table.add_row("invites", str(report.invites), f"{report.posts} posts")
     table.add_row("delivered", str(report.delivered), "accepted by the mail server")
-    table.add_row("duplicates", str(report.posts - report.invites), "second posts that made no second job")
+    table.add_row("duplicates", str(report.duplicates), "second posts that made no second job")
     table.add_row("retried", str(report.retried), "4xx, accepted later")
     table.add_row("dead", str(report.dead), "5xx, kept in failed")
     table.add_row("lost", str(len(report.lost)), "")

@@ -10,7 +10,7 @@ from typing import Any
 
 from examples.email_service.payloads import Invite, TestEmail
 from examples.email_service.settings import Settings
-from pyqueue import Backoff, Job, JobOptions, Queue, Retention, Worker
+from pyqueue import AddStatus, Backoff, Job, JobOptions, Queue, Retention, Worker
 
 INVITE = "invite"
 TEST = "test"
@@ -42,6 +42,11 @@ def open_queue(settings: Settings) -> EmailQueue:
 async def enqueue_invite(queue: EmailQueue, invite: Invite) -> EmailJob:
     """Queue an invite, or return the job that this id already has. One round trip."""
     return await queue.add(INVITE, invite.model_dump(), job_id=invite.job_id)
+
+
+def is_duplicate(job: EmailJob) -> bool:
+    """Whether the queue had a job of this id already, so that adding this one changed nothing."""
+    return job.add_status is AddStatus.DUPLICATE
 
 
 async def enqueue_test(queue: EmailQueue, email: TestEmail) -> EmailJob:

@@ -4,6 +4,8 @@ Knows SMTP and nothing of the queue; `worker` turns these errors into what the q
 mail: simple, and right for a server on the same network.
 """
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate
@@ -12,6 +14,9 @@ import aiosmtplib
 
 from examples.email_service.payloads import Invite, TestEmail
 from examples.email_service.settings import Settings
+
+# A server that has answered about the mail owes us nothing more than a short answer to QUIT.
+QUIT_TIMEOUT_S = 2.0
 
 
 class MailRefused(Exception):
@@ -70,13 +75,24 @@ class Mailer:
         message["Message-ID"] = self.message_id(key)
         client = aiosmtplib.SMTP(hostname=self.host, port=self.port, timeout=self.timeout)
         try:
-            async with client:  # ends with QUIT, whose failure is ignored: the mail is accepted by then
-                _, reply = await client.send_message(message)
+            await client.connect()
+            _, reply = await client.send_message(message)
         except aiosmtplib.SMTPException as error:
+            await _say_goodbye(client)
             raise judge(error) from error
         except OSError as error:
             raise MailDeferred(f"{self.host}:{self.port}: {error}") from error
-        return reply
+        else:
+            await _say_goodbye(client)
+            return reply
+        finally:
+            client.close()  # at once when cancelled: a QUIT would wait behind the command in progress
+
+
+async def _say_goodbye(client: aiosmtplib.SMTP) -> None:
+    """QUIT; never raises, not even when cancelled: the server has spoken, and nothing later may change that."""
+    with contextlib.suppress(aiosmtplib.SMTPException, asyncio.CancelledError):
+        await client.quit(timeout=QUIT_TIMEOUT_S)
 
 
 def judge(error: aiosmtplib.SMTPException) -> MailRefused | MailDeferred:

@@ -3,8 +3,9 @@
 Everything follows from the invite's number, so two runs post the same.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import anyio
@@ -62,9 +63,18 @@ def _fate(number: int) -> Fate:
     return Fate.ACCEPTED
 
 
-async def post_invites(invites: Iterable[PlannedInvite], apis: Sequence[str]) -> list[str]:
-    """Post all invites, the copies of one at the same moment to different instances; returns what went wrong."""
-    faults: list[str] = []
+@dataclass(slots=True)
+class Answers:
+    """What the instances answered to the posts."""
+
+    duplicates: Counter[str] = field(default_factory=Counter)
+    """Job id -> posts that were answered as duplicates."""
+    faults: list[str] = field(default_factory=list)
+
+
+async def post_invites(invites: Iterable[PlannedInvite], apis: Sequence[str]) -> Answers:
+    """Post all invites, the copies of one at the same moment to different instances."""
+    answers = Answers()
     slots = anyio.CapacityLimiter(POSTS_IN_FLIGHT)
     limits = httpx.Limits(max_connections=POSTS_IN_FLIGHT)
     async with (
@@ -74,20 +84,21 @@ async def post_invites(invites: Iterable[PlannedInvite], apis: Sequence[str]) ->
 
         async def post(invite: PlannedInvite, url: str) -> None:
             async with slots:
-                fault = await _post_one(client, invite, url)
-            faults.extend([fault] if fault else [])
+                await _post_one(client, invite, url, answers)
 
         for invite in invites:
             for copy in range(invite.posts):
                 tasks.start_soon(post, invite, apis[(invite.number + copy) % len(apis)])
-    return faults
+    return answers
 
 
-async def _post_one(client: httpx.AsyncClient, invite: PlannedInvite, url: str) -> str | None:
+async def _post_one(client: httpx.AsyncClient, invite: PlannedInvite, url: str, answers: Answers) -> None:
     try:
         response = await client.post(f"{url}/api/invites", json=invite.body)
     except httpx.HTTPError as error:
-        return f"POST {url}/api/invites, {invite.job_id}: {error!r}"
-    if response.status_code != 202 or response.json() != {"job_id": invite.job_id}:
-        return f"POST {url}/api/invites, {invite.job_id}: answered {response.status_code} {response.text}"
-    return None
+        answers.faults.append(f"POST {url}/api/invites, {invite.job_id}: {error!r}")
+        return
+    if response.status_code != 202 or response.json()["job_id"] != invite.job_id:
+        answers.faults.append(f"POST {url}/api/invites, {invite.job_id}: {response.status_code} {response.text}")
+    elif response.json()["duplicate"]:
+        answers.duplicates[invite.job_id] += 1

@@ -1,5 +1,6 @@
 """The HTTP API: what it queues, what it refuses and how it says so."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -46,7 +47,7 @@ async def stats(api: httpx.AsyncClient) -> dict[str, int]:
 async def test_an_invite_is_queued_under_its_own_id(api: httpx.AsyncClient) -> None:
     response = await api.post("/api/invites", json=INVITE)
 
-    assert (response.status_code, response.json()) == (202, {"job_id": "invite-42"})
+    assert (response.status_code, response.json()) == (202, {"job_id": "invite-42", "duplicate": False})
     assert await stats(api) == {**NOTHING_QUEUED, "waiting": 1}
 
 
@@ -75,14 +76,15 @@ async def test_the_same_invite_posted_to_two_instances_at_once_is_one_job(settin
         async with anyio.create_task_group() as tasks:
             for api in (one, other, one, other):
                 tasks.start_soon(post, api)
-        assert answers == [{"job_id": "invite-42"}] * 4
+        assert [answer["job_id"] for answer in answers] == ["invite-42"] * 4
+        assert sorted(answer["duplicate"] for answer in answers) == [False, True, True, True]
         assert await stats(one) == await stats(other) == {**NOTHING_QUEUED, "waiting": 1}
 
 
 async def test_an_id_may_be_a_number(api: httpx.AsyncClient) -> None:
     response = await api.post("/api/invites", json={**INVITE, "id": 42})
 
-    assert response.json() == {"job_id": "invite-42"}
+    assert response.json()["job_id"] == "invite-42"
 
 
 async def test_every_test_mail_is_a_job_of_its_own(api: httpx.AsyncClient) -> None:
@@ -116,7 +118,7 @@ def without(field: str) -> dict[str, str]:
 async def test_an_invalid_invite_is_answered_with_the_reason_and_not_queued(
     api: httpx.AsyncClient, body: object, field: str, reason: str
 ) -> None:
-    response = await api.post("/api/invites", json=body)
+    response = await api.post("/api/invites", content=json.dumps(body))
 
     assert response.status_code == 422
     assert reason in response.json()["fields"][field]

@@ -8,12 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
 from examples.email_service.audit import JobRecord, Observations, audit
 from examples.email_service.demo import parse_options
 from examples.email_service.processes import CHECKOUT
 from examples.email_service.smtp_sink import Ledger
-from examples.email_service.traffic import Fate, PlannedInvite, plan_invites
+from examples.email_service.traffic import Answers, Fate, PlannedInvite, plan_invites
 from tests.support.server import RedisServer
 
 
@@ -40,6 +41,7 @@ def good() -> Observations:
         message_id=message_id,
         jobs=[record_of(invite) for invite in invites],
         stats={"api-1": stats, "api-2": stats},
+        answers=Answers(Counter(invite.job_id for invite in invites if invite.posts == 2)),
         faults=[],
         takeovers_allowed=0,
     )
@@ -57,7 +59,8 @@ def test_a_good_run_is_good(good: Observations) -> None:
     report = audit(good)
 
     assert report.faults == ()
-    assert (report.invites, report.posts, report.delivered, report.retried, report.dead) == (50, 55, 48, 3, 2)
+    assert (report.invites, report.posts, report.duplicates) == (50, 55, 5)
+    assert (report.delivered, report.retried, report.dead) == (48, 3, 2)
     assert report.per_instance == {"worker-1": 25, "worker-2": 25}
 
 
@@ -139,6 +142,12 @@ def test_counts_that_disagree_are_noticed(good: Observations) -> None:
     assert audit(replace(good, stats=stats)).faults == ("stats of api-2: 1 waiting, but there are 0",)
 
 
+def test_a_duplicate_that_was_answered_as_new_is_noticed(good: Observations) -> None:
+    del good.answers.duplicates["invite-10"]
+
+    assert audit(good).faults == ("invite-10 was posted 2 times and called a duplicate 0 times",)
+
+
 @pytest.mark.parametrize("arguments", [["--invites", "0"], ["--workers", "x"], ["--unknown"]])
 def test_bad_options_end_with_status_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as exit_status:
@@ -151,6 +160,11 @@ def run_demo(*arguments: str, temporary: Path) -> subprocess.CompletedProcess[st
     command = [sys.executable, "-m", "examples.email_service.demo", *arguments]
     environment = {**os.environ, "TMPDIR": str(temporary)}
     return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100)
+
+
+def left_behind(directory: Path) -> list[Path]:
+    """Files; the embedded server keeps the (empty) directory of its sockets."""
+    return [path for path in directory.rglob("*") if not path.is_dir()]
 
 
 @pytest.mark.needs_server
@@ -169,7 +183,7 @@ def test_a_run_with_an_embedded_server_loses_and_doubles_nothing_and_cleans_up(t
         "dead": "2",
     }
     assert (cells["lost"], cells["doubled"]) == ("0", "0")
-    assert list(tmp_path.iterdir()) == []
+    assert left_behind(tmp_path) == []
 
 
 @pytest.mark.needs_server
@@ -178,4 +192,7 @@ def test_a_run_in_which_a_worker_is_killed_loses_nothing(server: RedisServer, tm
     done = run_demo("--invites", "200", "--kill", "--redis", server.url, temporary=tmp_path)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "worker-2" in done.stdout
+    assert "taken over" in done.stdout
+    assert left_behind(tmp_path) == []
+    with redis.Redis.from_url(server.url) as client:
+        assert list(client.scan_iter("email-demo-*")) == []

@@ -1,6 +1,10 @@
 """Sending through a real SMTP server: what counts as accepted, deferred and refused."""
 
+import asyncio
+from functools import partial
+
 import aiosmtplib
+import anyio
 import pytest
 
 from examples.email_service.addresses import check_address
@@ -45,6 +49,42 @@ async def test_a_server_that_cannot_be_reached_defers_the_mail(free_tcp_port: in
 
     with pytest.raises(MailDeferred):
         await mailer.send(render_test(TestEmail(to="guest@example.test")), key="1")
+
+
+async def test_a_mail_that_is_cancelled_while_the_server_thinks_is_given_up_at_once(
+    mailer: Mailer, sink: SmtpSink
+) -> None:
+    message = render_test(TestEmail(to="slow-1@example.test"))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(mailer.send, message, key="1"))
+        await sink.ledger.until(lambda: sink.ledger.receiving == 1)
+        tasks.cancel_scope.cancel()
+    await sink.ledger.until(lambda: sink.ledger.receiving == 0)
+
+    assert sink.ledger.deliveries == 0
+
+
+async def test_a_mail_that_is_cancelled_after_it_was_accepted_counts_as_sent() -> None:
+    farewell = asyncio.Event()
+    answers = [b"250 hello", b"250 ok", b"250 ok", b"354 go on", b"250 accepted"]
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 welcome\r\n")
+        while (line := await reader.readline()) != b"QUIT\r\n":
+            if line.startswith((b"EHLO", b"MAIL", b"RCPT", b"DATA\r", b".\r")):
+                writer.write(answers.pop(0) + b"\r\n")
+        farewell.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        mailer = Mailer("127.0.0.1", server.sockets[0].getsockname()[1], timeout=5, sender="invites@example.org")
+        sending = asyncio.create_task(mailer.send(render_test(TestEmail(to="a@example.test")), key="1"))
+        await farewell.wait()
+        sending.cancel()
+
+        assert await sending == "accepted"
 
 
 async def test_a_server_that_does_not_answer_in_time_defers_the_mail(sink: SmtpSink) -> None:

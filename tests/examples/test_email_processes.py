@@ -61,7 +61,7 @@ async def test_at_the_deadline_a_worker_hands_its_mail_back_and_spends_no_attemp
         await enqueue_invite(queue, SLOW)
         await stuck.ledger.until(lambda: stuck.ledger.receiving == 1)
 
-        assert await worker.terminate(timeout=20) == 0
+        assert await worker.terminate(timeout=5) == 0
         await stuck.ledger.until(lambda: stuck.ledger.receiving == 0)
 
     job = await queue.jobs.get(SLOW.job_id)
