@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-PYTHON ?= $(shell scripts/find-python)
+PYTHON ?= $(shell .ci/find-python)
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -44,23 +44,23 @@ lua: $(DEV_READY) ## Assemble every Lua script and lint it
 # Tests marked `alone` measure time; they run afterwards, one by one. Exit code 5 means that none is selected.
 .PHONY: suite
 suite: $(DEV_READY) ## The test suite on fakeredis and on a real server
-	scripts/redis-server
+	.ci/redis-server
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not alone" $(ARGS)
 	$(BIN)/pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
 .PHONY: conformance
 conformance: $(DEV_READY) ## The scenarios of real BullMQ against their goldens
-	scripts/redis-server
+	.ci/redis-server
 	$(BIN)/pytest -n $(WORKERS) tests/conformance $(ARGS)
 
 .PHONY: docs
 docs: $(DEV_READY) ## Run every Python snippet of README.md and docs/
-	scripts/redis-server
+	.ci/redis-server
 	$(BIN)/pytest tests/docs $(ARGS)
 
 .PHONY: bench
 bench: $(DEV_READY) ## Throughput side by side with BullMQ for Node (needs npm)
-	scripts/redis-server
+	.ci/redis-server
 	$(BIN)/python -m benchmarks $(ARGS)
 
 .PHONY: format
@@ -79,9 +79,9 @@ clean: ## Remove the virtual environment, caches and build results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN_READY): pyproject.toml
-	scripts/make-venv "$(PYTHON)" "$(VENV)" examples
+	.ci/make-venv "$(PYTHON)" "$(VENV)" examples
 	@touch $@
 
 $(DEV_READY): pyproject.toml
-	scripts/make-venv "$(PYTHON)" "$(VENV)" dev
+	.ci/make-venv "$(PYTHON)" "$(VENV)" dev
 	@touch $@ $(RUN_READY)
