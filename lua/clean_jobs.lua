@@ -22,7 +22,7 @@
 --- @arg offset    int    jobs at the beginning that earlier calls let stay
 --- @arg limit     int    jobs looked at per call
 --- @arg carried   int    jobs removed by earlier calls that were not announced yet
---- @arg announce  int    1: announce what was removed in any case; 0: only when the end is reached
+--- @arg announce  int    1: announce what was removed if all jobs were; 0: only when the end is reached
 --- @return [looked at, announced (1) or not (0), id ...]; looked at < limit: this state is done
 --- @event cleaned
 --- @include events iterations sweep
@@ -66,7 +66,7 @@ else
   removed = sweep(keys, keys[place], false, 0, math.min(limit, old))
   seen = #removed
 end
-local announced = (announce == 1 or seen < limit) and 1 or 0
+local announced = (seen < limit or announce == 1 and #removed == limit) and 1 or 0
 if announced == 1 then
   emit(keys, 'cleaned', 'count', integer(carried + #removed))
 end

@@ -5,6 +5,7 @@
 --- @key stalled set ids marked by the check before
 --- @key active list
 --- @key wait list recovered jobs enter at the front, prioritized ones too
+--- @key prioritized zset
 --- @key schedulers zset ids of job schedulers
 --- @key marker zset
 --- @key delayed zset
@@ -20,8 +21,9 @@
 --- @arg resume int 1 = go on with a check whose call before reached its bound
 --- @return [recovered ids, 1 if the check must be resumed else 0]
 --- @event waiting stalled
---- @include clock recover
+--- @include clock intact recover
 
+check_intact(keys)
 if resume == 0 and not redis.call('SET', keys.stalled_check, integer(resolve_now(now_ms)), 'PX', interval_ms, 'NX') then
   return { {}, 0 }
 end

@@ -37,7 +37,7 @@
 --- @rows outcomes id token kind value stacktrace number:int attempts:int keep_count:int keep_age_s:int keep_limit:int
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
 --- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms]; claimed: rows of id, token, flat fields
---- @include clock settle claim replay
+--- @include clock settle claim replay delayed intact
 
 local now = resolve_now(now_ms)
 local worker = {
@@ -56,15 +56,24 @@ end
 -- jobs can be settled, and memory given back, on a full server.
 redis.call('DEL', prefix .. 'pyq:none')
 
+check_intact(keys)
 local q = { keys = keys, now = now, meta = read_meta(keys) }
-promote_before_retry(q, outcomes)
+local promoted = promote_before_retry(q, outcomes)
 local codes, finished = settle_jobs(q, outcomes, metrics_points)
+if first_token < 0 and codes[1] and codes[1] ~= 0 then
+  claim = 0 -- settled by hand: the caller raises the refusal, and would lose a job that came with it
+end
 local claimed, limit_ms, ran_out = {}, 0, true
 if claim > 0 then
+  promote_delayed(keys, now, is_blocked(keys, q.meta), PROMOTIONS_PER_CALL - promoted)
   claimed, limit_ms, ran_out = claim_jobs(keys, q.meta, worker, claim, now)
 end
+-- Upstream leaves the marker out where a job settled by hand brings the next one.
+if q.batch.any_delayed and not (first_token < 0 and #claimed > 0) then
+  mark_delayed(keys)
+end
 local due = ran_out and next_delayed(keys)
-if #outcomes > 0 then
+if next(q.batch.unlocked) then
   trim_events(keys, q.meta)
 end
 if finished > 0 and #claimed == 0 and ran_out and not (claim > 0 and due) then

@@ -4,28 +4,22 @@
 --- How far a call looks past suspects for other jobs.
 local CLAIM_SCAN = 200
 
---- Take up to `room` ids off the wait list, in order of service. Ids that begin with 0: are markers of old versions.
+--- Take up to `room` ids off the wait list, in order of service.
 local function take_waiting(keys, room)
   local taken = redis.call('LRANGE', keys.wait, -room, -1)
-  if #taken == 0 then
-    return {}
+  if #taken > 0 then
+    redis.call('LTRIM', keys.wait, 0, -(#taken + 1))
   end
-  redis.call('LTRIM', keys.wait, 0, -(#taken + 1))
   local candidates = {}
   for i = #taken, 1, -1 do
-    if string.sub(taken[i], 1, 2) ~= '0:' then
-      candidates[#candidates + 1] = { id = taken[i] }
-    end
+    candidates[#candidates + 1] = { id = taken[i] }
   end
   return candidates
 end
 
---- Take up to `room` ids off the prioritized set; its counter starts anew when the set runs empty.
+--- Take up to `room` ids off the prioritized set, in order of service.
 local function take_prioritized(keys, room)
   local popped = redis.call('ZPOPMIN', keys.prioritized, room)
-  if #popped < room * 2 then
-    redis.call('DEL', keys.pc)
-  end
   local candidates = {}
   for i = 1, #popped, 2 do
     candidates[#candidates + 1] = { id = popped[i], score = popped[i + 1] }
@@ -33,9 +27,13 @@ local function take_prioritized(keys, room)
   return candidates
 end
 
---- Read a candidate's fields; false for an id without a hash, which is dropped (upstream would make a ghost of it).
+--- Read a candidate's fields; false for what is no job and is dropped: a marker of old versions, which begins with
+--- 0:, and an id without a hash, of which upstream would make a ghost.
 local function inspect(keys, candidate)
-  local fields = redis.call('HGETALL', keys.prefix .. candidate.id)
+  if string.sub(candidate.id, 1, 2) == '0:' then
+    return false
+  end
+  local fields = redis.pcall('HGETALL', keys.prefix .. candidate.id)
   local position = {}
   for i = 1, #fields, 2 do
     position[fields[i]] = i + 1
@@ -57,18 +55,14 @@ local function put_back(keys, skipped)
   end
 end
 
---- Choose up to `room` jobs, of which at most `suspects` were active when a worker died.
+--- Choose up to `room` jobs, of which at most `suspects` were active when a worker died. The counter of priorities
+--- starts anew when their set has run empty.
 local function choose_jobs(keys, room, suspects)
   local chosen, skipped, scanned = {}, {}, 0
-  while #chosen < room and scanned < CLAIM_SCAN do
+  local take, ran_empty = take_waiting, false
+  while #chosen < room and scanned < CLAIM_SCAN and not ran_empty do
     local wanted = room - #chosen
-    local candidates = take_waiting(keys, wanted)
-    if #candidates == 0 then
-      candidates = take_prioritized(keys, wanted)
-    end
-    if #candidates == 0 then
-      break
-    end
+    local candidates = take(keys, wanted)
     scanned = scanned + #candidates
     for _, candidate in ipairs(candidates) do
       if inspect(keys, candidate) then
@@ -78,7 +72,14 @@ local function choose_jobs(keys, room, suspects)
         list[#list + 1] = candidate
       end
     end
+    if #candidates < wanted then
+      ran_empty = take == take_prioritized
+      take = take_prioritized
+    end
   end
   put_back(keys, skipped)
+  if ran_empty and #skipped == 0 then
+    redis.call('DEL', keys.pc)
+  end
   return chosen
 end

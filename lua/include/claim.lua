@@ -1,8 +1,8 @@
 --- Claim ready jobs: lock them, move them to active, hand out their fields.
---- @include clock events markers delayed meta locks choose rate_limit
+--- @include clock events markers meta locks choose rate_limit
 --- @uses wait active prioritized
 --- @derived {prefix}{id}:lock string token of the worker that runs the job; expires
---- @event active waiting
+--- @event active
 
 --- Set a field in the hash's flat copy, too, so that the worker sees what Redis holds.
 local function set_field(candidate, name, value)
@@ -18,18 +18,19 @@ end
 local function activate(keys, candidate, token, worker, now)
   local job_key = keys.prefix .. candidate.id
   local position = candidate.position
-  local started = (position.ats and tonumber(candidate.fields[position.ats]) or 0) + 1
+  local processed_on = integer(now)
+  local started = integer((position.ats and tonumber(candidate.fields[position.ats]) or 0) + 1)
   if token ~= NO_LOCK then
-    redis.call('SET', job_key .. ':lock', token, 'PX', worker.lock_ms)
+    redis.call('SET', job_key .. ':lock', token, 'PX', integer(worker.lock_ms))
   end
   emit(keys, 'active', 'jobId', candidate.id, 'prev', 'waiting')
-  set_field(candidate, 'processedOn', integer(now))
-  set_field(candidate, 'ats', integer(started))
+  set_field(candidate, 'processedOn', processed_on)
+  set_field(candidate, 'ats', started)
   if worker.name ~= '' then
     set_field(candidate, 'pb', worker.name)
-    redis.call('HSET', job_key, 'processedOn', integer(now), 'ats', integer(started), 'pb', worker.name)
+    redis.call('HSET', job_key, 'processedOn', processed_on, 'ats', started, 'pb', worker.name)
   else
-    redis.call('HSET', job_key, 'processedOn', integer(now), 'ats', integer(started))
+    redis.call('HSET', job_key, 'processedOn', processed_on, 'ats', started)
   end
 end
 
@@ -41,26 +42,28 @@ local function claim_token(worker, n)
   return worker.token .. ':' .. integer(worker.first_token + n - 1)
 end
 
---- Lock the chosen jobs and move them to active; returns rows of id, token, flat fields.
+--- Move the chosen jobs to active, then lock them, so that none is lost if the call fails; returns rows of id, token,
+--- flat fields. Every start wakes the next idle worker, whatever the limits: upstream relies on it.
 local function activate_all(keys, chosen, worker, now)
   local claimed, job_ids = {}, {}
   for n, candidate in ipairs(chosen) do
-    local token = claim_token(worker, n)
-    activate(keys, candidate, token, worker, now)
-    claimed[n] = { candidate.id, token, candidate.fields }
     job_ids[n] = candidate.id
   end
   if #job_ids > 0 then
     redis.call('LPUSH', keys.active, unpack(job_ids))
-    mark_ready(keys, false) -- every start wakes the next idle worker, whatever the limits: upstream relies on it
+    mark_ready(keys, false)
+  end
+  for n, candidate in ipairs(chosen) do
+    local token = claim_token(worker, n)
+    activate(keys, candidate, token, worker, now)
+    claimed[n] = { candidate.id, token, candidate.fields }
   end
   return claimed
 end
 
---- Claim up to `limit` jobs. Returns them, how long the rate limit forbids more (ms), and whether the queue has
+--- Claim up to `limit` jobs; due ones were promoted before. Returns them, how long the rate limit forbids more (ms), and whether the queue has
 --- run out of ready jobs that may start (false when it is paused, limited or at its concurrency).
 local function claim_jobs(keys, meta, worker, limit, now)
-  promote_delayed(keys, now, is_blocked(keys, meta), PROMOTIONS_PER_CALL)
   local limit_ms, allowance, duration = rate_limit(keys, meta, worker)
   if limit_ms > 0 or is_blocked(keys, meta) then
     return {}, limit_ms, false
@@ -70,10 +73,11 @@ local function claim_jobs(keys, meta, worker, limit, now)
     room = math.min(room, meta.concurrency - redis.call('LLEN', keys.active))
   end
   local chosen = choose_jobs(keys, room, worker.suspects)
+  local claimed = activate_all(keys, chosen, worker, now)
   if allowance then
     spend_limit(keys, chosen, duration)
   end
-  return activate_all(keys, chosen, worker, now), 0, #chosen < room
+  return claimed, 0, #chosen < room
 end
 
 --- Put the base marker back for another worker, if there is work for it.

@@ -1,6 +1,6 @@
 --- Delayed jobs: scores that keep the order within a millisecond, and promotion when they are due.
 --- @include clock events markers ready
---- @uses delayed wait
+--- @uses delayed
 --- @event delayed waiting
 
 --- One millisecond has room for 4096 jobs in order.
@@ -12,7 +12,7 @@ local PROMOTIONS_PER_CALL = 100
 local function delayed_score(keys, due_ms)
   local low = due_ms * JOBS_PER_MS
   local high = low + JOBS_PER_MS - 1
-  local last = redis.call('ZREVRANGEBYSCORE', keys.delayed, integer(high), integer(low), 'WITHSCORES', 'LIMIT', 0, 1)
+  local last = redis.call('ZREVRANGEBYSCORE', keys.delayed, integer(high), integer(low), 'WITHSCORES', 'LIMIT', '0', '1')
   if last[2] then
     return math.min(tonumber(last[2]) + 1, high)
   end
@@ -25,19 +25,36 @@ local function delay_job(keys, job_id, due_ms)
   emit(keys, 'delayed', 'jobId', job_id, 'delay', integer(due_ms))
 end
 
---- Make due jobs ready, at most `limit`; returns how many.
+--- Priority of a job; nil for an id without a hash (upstream would make a ghost of it).
+local function read_priority(job_key)
+  local priority = redis.pcall('HGET', job_key, 'priority')
+  if type(priority) == 'table' or (not priority and redis.call('EXISTS', job_key) == 0) then
+    return nil
+  end
+  return tonumber(priority or 0) or 0
+end
+
+--- Make due jobs ready, at most `limit`; returns how many ids were due. They leave the delayed set last, so that none
+--- is lost if the call fails.
 local function promote_delayed(keys, now, blocked, limit)
-  local due = redis.call('ZRANGEBYSCORE', keys.delayed, 0, integer((now + 1) * JOBS_PER_MS - 1), 'LIMIT', 0, limit)
+  local latest = integer((now + 1) * JOBS_PER_MS - 1)
+  local due = redis.call('ZRANGEBYSCORE', keys.delayed, '0', latest, 'LIMIT', '0', integer(limit))
   if #due == 0 then
     return 0
   end
-  redis.call('ZREM', keys.delayed, unpack(due))
+  local line = new_line()
   for _, job_id in ipairs(due) do
     local job_key = keys.prefix .. job_id
-    push_back(keys, job_id, tonumber(redis.call('HGET', job_key, 'priority') or 0) or 0, false)
-    emit(keys, 'waiting', 'jobId', job_id, 'prev', 'delayed')
-    redis.call('HSET', job_key, 'delay', 0)
+    local priority = read_priority(job_key)
+    if priority then
+      join_line(line, job_id, priority, false)
+      emit(keys, 'waiting', 'jobId', job_id, 'prev', 'delayed')
+      redis.call('HSET', job_key, 'delay', '0')
+    end
   end
-  mark_ready(keys, blocked)
+  if push_line(keys, line) then
+    mark_ready(keys, blocked)
+  end
+  redis.call('ZREM', keys.delayed, unpack(due))
   return #due
 end

@@ -1,15 +1,10 @@
 --- Create a job: its hash, its place in the queue, its events.
 --- @include clock events markers ready delayed
---- @uses wait
 --- @event added waiting delayed
 
---- Write the fields every new job has. `job`: name data opts delay_ms priority, and parent_key parent
---- scheduler_id deduplication_id where they are not ''.
-local function store_job(keys, job_id, job, timestamp)
-  local fields = {
-    'name', job.name, 'data', job.data, 'opts', job.opts, 'timestamp', integer(timestamp),
-    'delay', integer(job.delay_ms), 'priority', integer(job.priority),
-  }
+--- Fields that only some jobs have.
+local function optional_fields(job)
+  local fields = {}
   local function add(name, value)
     if value and value ~= '' then
       fields[#fields + 1] = name
@@ -20,7 +15,15 @@ local function store_job(keys, job_id, job, timestamp)
   add('parent', job.parent)
   add('rjk', job.scheduler_id)
   add('deid', job.deduplication_id)
-  redis.call('HSET', keys.prefix .. job_id, unpack(fields))
+  return fields
+end
+
+--- Write a new job. `job`: name data opts delay_ms priority, and parent_key parent scheduler_id deduplication_id
+--- where they are not ''.
+local function store_job(keys, job_id, job, timestamp)
+  redis.call('HSET', keys.prefix .. job_id, 'name', job.name, 'data', job.data, 'opts', job.opts,
+    'timestamp', integer(timestamp), 'delay', integer(job.delay_ms), 'priority', integer(job.priority),
+    unpack(optional_fields(job)))
   emit(keys, 'added', 'jobId', job_id, 'name', job.name)
 end
 

@@ -1,8 +1,11 @@
 --- Key names computed inside scripts: another queue's keys, and the parts of a job key.
 
+--- Tables made by `derive_keys`: the children of one call mostly have the same few parents.
+local derived = {}
+
 --- The keys table of another queue with the same hash tag (parents and children of flows).
 local function derive_keys(prefix)
-  return {
+  derived[prefix] = derived[prefix] or {
     prefix = prefix,
     id = prefix .. 'id',
     meta = prefix .. 'meta',
@@ -19,6 +22,7 @@ local function derive_keys(prefix)
     events = prefix .. 'events',
     schedulers = prefix .. 'repeat',
   }
+  return derived[prefix]
 end
 
 --- Prefix (with its colon) and id of a job key: ids of flow jobs hold no colon, so the last one separates.

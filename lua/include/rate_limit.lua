@@ -34,3 +34,13 @@ local function spend_limit(keys, chosen, duration)
     redis.call('PEXPIRE', keys.limiter, integer(math.floor(math.abs(duration))))
   end
 end
+
+--- Milliseconds left of the rate limit, asked by those that gave a job back.
+local function limit_left(keys, outcomes)
+  for _, outcome in ipairs(outcomes) do
+    if outcome.kind == 'released' or outcome.kind == 'rate_limited' then
+      return math.max(0, redis.call('PTTL', keys.limiter))
+    end
+  end
+  return 0
+end

@@ -15,34 +15,48 @@ local function is_scheduled(keys, scheduler_id)
     or redis.call('ZSCORE', keys.schedulers, scheduler_id)
 end
 
---- Count the stall, and put the job first in line. Over the limit, it will be failed when it is taken.
-local function recover_job(keys, job_id, blocked, max_stalled_count)
+--- Count the stall and say that the job is first in line. Over the limit, it will be failed when it is taken.
+local function recover_job(keys, job_id, max_stalled_count)
   local job_key = keys.prefix .. job_id
-  local stalled_count = redis.call('HINCRBY', job_key, 'stc', 1)
-  if stalled_count > max_stalled_count then
+  if redis.call('HINCRBY', job_key, 'stc', 1) > max_stalled_count then
     local scheduler_id = redis.call('HGET', job_key, 'rjk')
     if not (scheduler_id and is_scheduled(keys, scheduler_id)) then
       redis.call('HSET', job_key, 'defa', STALLED_TOO_OFTEN)
     end
   end
-  redis.call('RPUSH', keys.wait, job_id)
-  mark_ready(keys, blocked)
   emit(keys, 'waiting', 'jobId', job_id, 'prev', 'active')
   emit(keys, 'stalled', 'jobId', job_id)
 end
 
+--- Those of the marked jobs that nobody holds a lock on.
+local function without_lock(keys, marked)
+  local lock_keys, job_ids = {}, {}
+  for i, job_id in ipairs(marked) do
+    lock_keys[i] = keys.prefix .. job_id .. ':lock'
+  end
+  local locks = #marked > 0 and redis.call('MGET', unpack(lock_keys)) or {}
+  for i, job_id in ipairs(marked) do
+    if not locks[i] then
+      job_ids[#job_ids + 1] = job_id
+    end
+  end
+  return job_ids
+end
+
 --- Recover marked jobs that have no lock. Returns their ids, and whether marks are left for another call. An id
---- without a hash is dropped: upstream would make a ghost of it.
+--- without a hash is dropped: upstream would make a ghost of it. One with a damaged hash still goes to its next worker.
 local function recover_marked(keys, meta, max_stalled_count)
   local recovered = {}
   local marked = redis.call('SPOP', keys.stalled, MARKS_PER_CALL)
-  for _, job_id in ipairs(marked) do
-    local job_key = keys.prefix .. job_id
-    if redis.call('EXISTS', job_key .. ':lock') == 0 and redis.call('LREM', keys.active, 1, job_id) > 0
-      and redis.call('EXISTS', job_key) == 1 then
-      recover_job(keys, job_id, is_blocked(keys, meta), max_stalled_count)
+  for _, job_id in ipairs(without_lock(keys, marked)) do
+    if redis.call('LREM', keys.active, '1', job_id) > 0 and redis.call('EXISTS', keys.prefix .. job_id) == 1 then
+      pcall(recover_job, keys, job_id, max_stalled_count)
       recovered[#recovered + 1] = job_id
     end
+  end
+  if #recovered > 0 then
+    redis.call('RPUSH', keys.wait, unpack(recovered))
+    mark_ready(keys, is_blocked(keys, meta))
   end
   return recovered, #marked == MARKS_PER_CALL and redis.call('EXISTS', keys.stalled) == 1
 end

@@ -1,42 +1,45 @@
 --- Ways for an active job to go back: to its line, to the delayed set, to its children.
---- @include clock events markers ready delayed locks leave_active
+--- @include clock events ready delayed locks leave_active
 --- @uses waiting_children limiter
 --- @event waiting delayed waiting-children
 
 --- A manual rate limit: more than any limit allows.
 local LIMIT_REACHED = '9007199254740991'
 
---- Whether the job asked to be served last in, first out.
+--- Whether the job asked to be served last in, first out. Few do, so most options need not be decoded.
 local function is_lifo(job)
-  local readable, options = pcall(cjson.decode, redis.call('HGET', job.key, 'opts') or '{}')
+  local text = redis.call('HGET', job.key, 'opts') or ''
+  if not string.find(text, 'lifo', 1, true) then
+    return false
+  end
+  local readable, options = pcall(cjson.decode, text)
   return readable and type(options) == 'table' and options.lifo and true or false
 end
 
 --- Back to its line at once, for another attempt.
 local function retry_job(q, job, outcome)
-  redis.call('HSET', job.key, 'atm', integer(job.attempts_made + 1))
-  push_back(q.keys, outcome.id, job.priority, is_lifo(job))
-  mark_ready(q.keys, is_blocked(q.keys, q.meta))
+  write_attempt(job, outcome, 'failedReason', outcome.value, 'atm', attempts_made(job))
+  push_back(q.keys, outcome.id, job.priority, job.priority == 0 and is_lifo(job))
+  q.batch.any_ready = true
   emit(q.keys, 'waiting', 'jobId', outcome.id, 'prev', 'active')
 end
 
---- Into the delayed set, for another attempt (`spends_attempt`) or at the processor's wish.
-local function postpone_job(q, job, outcome, delay_ms, spends_attempt)
-  if spends_attempt then
-    redis.call('HSET', job.key, 'delay', integer(delay_ms), 'atm', integer(job.attempts_made + 1))
-  else
-    redis.call('HSET', job.key, 'delay', integer(delay_ms))
-  end
+--- Into the delayed set.
+local function postpone_job(q, outcome, delay_ms)
   delay_job(q.keys, outcome.id, q.now + delay_ms)
-  mark_delayed(q.keys)
+  q.batch.any_delayed = true
+end
+
+--- Into the delayed set at the processor's wish: no attempt is spent.
+local function delay_by_wish(q, job, outcome, delay_ms)
+  redis.call('HSET', job.key, 'delay', integer(delay_ms))
+  postpone_job(q, outcome, delay_ms)
 end
 
 --- Back to the front of its line, with no attempt spent.
 local function release_job(q, job, outcome)
   push_front(q.keys, outcome.id, job.priority)
-  if job.priority == 0 then
-    mark_ready(q.keys, is_blocked(q.keys, q.meta))
-  end
+  q.batch.any_ready = q.batch.any_ready or job.priority == 0
   emit(q.keys, 'waiting', 'jobId', outcome.id, 'prev', 'active')
 end
 
@@ -67,11 +70,13 @@ end
 --- What each kind of outcome does to a job that has left active.
 local LEAVE = {
   retried = retry_job,
-  backoff = function(q, job, outcome) postpone_job(q, job, outcome, outcome.number, true) end,
-  delayed = function(q, job, outcome) postpone_job(q, job, outcome, outcome.number, false) end,
-  delayed_until = function(q, job, outcome)
-    postpone_job(q, job, outcome, math.max(0, outcome.number - q.now), false)
+  backoff = function(q, job, outcome)
+    write_attempt(job, outcome, 'failedReason', outcome.value, 'atm', attempts_made(job), 'delay',
+      integer(outcome.number))
+    postpone_job(q, outcome, outcome.number)
   end,
+  delayed = function(q, job, outcome) delay_by_wish(q, job, outcome, outcome.number) end,
+  delayed_until = function(q, job, outcome) delay_by_wish(q, job, outcome, math.max(0, outcome.number - q.now)) end,
   released = release_job,
   returned = function(q, job, outcome)
     redis.call('HSET', job.key, 'ats', integer(math.max(0, job.attempts_started - 1)))
@@ -79,8 +84,11 @@ local LEAVE = {
   end,
   rate_limited = function(q, job, outcome)
     if outcome.number > 0 then
-      redis.call('SET', q.keys.limiter, LIMIT_REACHED, 'PX', outcome.number)
+      redis.call('SET', q.keys.limiter, LIMIT_REACHED, 'PX', integer(outcome.number))
     end
     release_job(q, job, outcome)
   end,
 }
+
+--- Outcomes that only give the job back: for one that is not active any more, that is done.
+local GIVES_BACK = { released = true, returned = true, rate_limited = true }

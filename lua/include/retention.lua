@@ -4,28 +4,33 @@
 --- Removals per call, so that a large backlog never blocks Redis; the rest follows at the next finish.
 local REMOVALS_PER_CALL = 100
 
---- Delete jobs and their entries in a set of finished jobs.
+--- Delete jobs and their entries in a set of finished jobs; returns how many. One that cannot be removed (its key was
+--- overwritten by something else) only loses its entry.
 local function remove_finished(keys, set_key, job_ids)
   for _, job_id in ipairs(job_ids) do
-    remove_job(keys, job_id, false, false)
+    pcall(remove_job, keys, job_id, false, false)
   end
   if #job_ids > 0 then
     redis.call('ZREM', set_key, unpack(job_ids))
   end
+  return #job_ids
 end
 
---- Apply one policy to `set_key` (the completed or failed set). keep: count (-1 all), age_s (-1 none), limit.
-local function retain(keys, set_key, keep, now)
+--- Apply one policy to `set_key` (the completed or failed set), with at most `budget` removals; returns how many there
+--- were. keep: count (-1 all), age_s (-1 none), limit.
+local function retain(keys, set_key, keep, now, budget)
+  local removed = 0
   if keep.age_s >= 0 then
-    local oldest_kept = now - keep.age_s * 1000
-    local limit = math.min(keep.limit, REMOVALS_PER_CALL)
-    remove_finished(keys, set_key,
-      redis.call('ZREVRANGEBYSCORE', set_key, integer(oldest_kept), 0, 'LIMIT', 0, limit))
+    local oldest_kept = integer(now - keep.age_s * 1000)
+    local limit = math.min(keep.limit, budget)
+    removed = remove_finished(keys, set_key,
+      redis.call('ZREVRANGEBYSCORE', set_key, oldest_kept, '0', 'LIMIT', '0', integer(limit)))
   end
   if keep.count > 0 then
-    local surplus = redis.call('ZCARD', set_key) - keep.count
+    local surplus = math.min(redis.call('ZCARD', set_key) - keep.count, budget - removed)
     if surplus > 0 then
-      remove_finished(keys, set_key, redis.call('ZRANGE', set_key, 0, math.min(surplus, REMOVALS_PER_CALL) - 1))
+      removed = removed + remove_finished(keys, set_key, redis.call('ZRANGE', set_key, '0', integer(surplus - 1)))
     end
   end
+  return removed
 end

@@ -1,13 +1,14 @@
 --- Settle the outcomes of many active jobs. What they share is collected in a `batch` and written once per call.
---- @include clock events errors finish requeue retention metrics delayed
+--- @include clock events errors markers finish requeue metrics delayed
 --- @uses wait active prioritized limiter completed failed stalled metrics_completed metrics_completed_data metrics_failed metrics_failed_data
 --- @event drained
 
---- What one call collects before it writes: locks to delete, ids to unmark, finished jobs, policies, counts.
+--- What one call collects before it writes: locks to delete, ids to unmark, finished jobs by set and policy, counts;
+--- and what it knows: ids whose lock is given up, sets that can be written.
 local function new_batch()
   return {
-    locks = {}, job_ids = {}, scores = { completed = {}, failed = {} }, policies = {},
-    finished = { completed = 0, failed = 0 },
+    locks = {}, job_ids = {}, unlocked = {}, groups = { completed = {}, failed = {} }, budget = REMOVALS_PER_CALL,
+    finished = { completed = 0, failed = 0 }, intact = {}, any_ready = false, any_delayed = false,
   }
 end
 
@@ -24,6 +25,14 @@ local function read_ahead(keys, outcomes)
   return locks, redis.call('EXISTS', unpack(child_keys)) > 0
 end
 
+--- Fail, while the job still is active, if the set it belongs into was overwritten by something else.
+local function check_set(q, name)
+  if not q.batch.intact[name] then
+    redis.call('ZCARD', q.keys[name])
+    q.batch.intact[name] = true
+  end
+end
+
 --- Settle one job; returns its code. q: keys now meta batch has_children; outcome: a row plus `lock`.
 local function settle_job(q, outcome)
   local job = read_job(q.keys, outcome.id)
@@ -31,17 +40,29 @@ local function settle_job(q, outcome)
     return -1
   end
   if outcome.kind == 'completed' or outcome.kind == 'failed' then
-    return finish_job(q, job, outcome, outcome.kind)
+    check_set(q, outcome.kind)
+    return finish_job(q, job, outcome)
   elseif outcome.kind == 'waiting_children' then
+    check_set(q, outcome.kind)
     return await_children(q, job, outcome)
   end
   local code = check_lock(outcome.lock, outcome.token)
   code = code < 0 and code or leave_active(q, job, outcome)
-  if code < 0 then
-    return code
+  if code == 0 then
+    LEAVE[outcome.kind](q, job, outcome)
+  elseif code == -3 and GIVES_BACK[outcome.kind] then
+    return 0 -- as upstream: there is nothing to give back
   end
-  LEAVE[outcome.kind](q, job, outcome)
-  return 0
+  return code
+end
+
+--- Count finished jobs into the metrics of one kind. A series that was overwritten by something else counts nothing.
+local function count_into_metrics(q, target, metrics_points)
+  local keys, finished = q.keys, q.batch.finished[target]
+  if metrics_points > 0 and finished > 0 then
+    pcall(count_finished, keys['metrics_' .. target], keys['metrics_' .. target .. '_data'], finished, q.now,
+      metrics_points)
+  end
 end
 
 --- Write what the jobs of a call share.
@@ -51,32 +72,27 @@ local function flush_batch(q, metrics_points)
     redis.call('DEL', unpack(batch.locks))
     redis.call('SREM', keys.stalled, unpack(batch.job_ids))
   end
-  for target, scores in pairs(batch.scores) do
-    if #scores > 0 then
-      redis.call('ZADD', keys[target], unpack(scores))
-    end
-    if metrics_points > 0 and batch.finished[target] > 0 then
-      count_finished(keys['metrics_' .. target], keys['metrics_' .. target .. '_data'], batch.finished[target], q.now,
-        metrics_points)
-    end
+  for _, target in ipairs({ 'completed', 'failed' }) do
+    keep_groups(q, target)
+    count_into_metrics(q, target, metrics_points)
   end
-  for _, policy in pairs(batch.policies) do
-    retain(keys, keys[policy.target], policy, q.now)
+  if batch.any_ready then
+    mark_ready(keys, is_blocked(keys, q.meta))
   end
 end
 
---- Settle all outcomes; returns a code per outcome, in order: an integer, or the text of an error that spoiled
---- this one job. Also how many jobs finished.
+--- Settle all outcomes; returns a code per outcome, in order: an integer, or the text of an error of this one job.
+--- Also how many jobs finished.
 local function settle_jobs(q, outcomes, metrics_points)
   local codes = {}
+  q.batch = new_batch()
   if #outcomes == 0 then
     return codes, 0
   end
   local locks, has_children = read_ahead(q.keys, outcomes)
-  q.batch = new_batch()
   q.has_children = has_children
   for i, outcome in ipairs(outcomes) do
-    outcome.lock = locks[i]
+    outcome.lock = not q.batch.unlocked[outcome.id] and locks[i]
     local handled, code = pcall(settle_job, q, outcome)
     codes[i] = handled and code or error_text(code)
   end
@@ -84,14 +100,14 @@ local function settle_jobs(q, outcomes, metrics_points)
   return codes, q.batch.finished.completed + q.batch.finished.failed
 end
 
---- A retry lets due jobs go first.
+--- A retry lets due jobs go first; returns how many there were.
 local function promote_before_retry(q, outcomes)
   for _, outcome in ipairs(outcomes) do
     if outcome.kind == 'retried' then
-      promote_delayed(q.keys, q.now, is_blocked(q.keys, q.meta), PROMOTIONS_PER_CALL)
-      return
+      return promote_delayed(q.keys, q.now, is_blocked(q.keys, q.meta), PROMOTIONS_PER_CALL)
     end
   end
+  return 0
 end
 
 --- Say that nothing is left to do, if so; delayed jobs and parents that wait do not count.
@@ -100,14 +116,4 @@ local function announce_drained(keys)
     and redis.call('ZCARD', keys.prioritized) == 0 then
     emit(keys, 'drained')
   end
-end
-
---- Milliseconds left of the rate limit, asked by those that gave a job back.
-local function limit_left(keys, outcomes)
-  for _, outcome in ipairs(outcomes) do
-    if outcome.kind == 'released' or outcome.kind == 'rate_limited' then
-      return math.max(0, redis.call('PTTL', keys.limiter))
-    end
-  end
-  return 0
 end

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pyqueue._redis.scripts import load
 from pyqueue._store.store import Store
 from pyqueue.types import Arg
-from tests.support.keyspace import changes, dump
+from tests.support.keyspace import Key, changes, dump
 
 NOW: Final = 1_700_000_000_000
 """What the bench's clock says."""
@@ -38,7 +38,8 @@ class Ran:
     reply: Any
     """Texts as str."""
     keys: dict[str, Any]
-    """Every key but the event stream that was written: its new value, None for a deleted one."""
+    """Every key but the event stream that was written: its new value, None for a deleted one. Keys of the queue are
+    named without its prefix, those of another queue keep that queue's name."""
     events: list[dict[str, str]]
     """New entries of the event stream, oldest first."""
     ttls: dict[str, int]
@@ -82,9 +83,9 @@ class Bench:
 
     async def run(self, name: str, rows: Iterable[Sequence[Arg]] = (), /, **args: Arg) -> Ran:
         """Run a script; `prefix` and `now_ms` are filled in."""
-        before = await dump(self.client, self.base)
+        before = await self._dump()
         reply = await self.store.call(load(name), rows, timeout_s=None, **args)
-        after = await dump(self.client, self.base)
+        after = await self._dump()
         difference = changes(before, after)
         written = {**difference.created, **difference.changed}
         seen = len(before["events"].value) if "events" in before else 0
@@ -97,6 +98,11 @@ class Bench:
             events=after["events"].value[seen:] if "events" in after else [],
             ttls={key: entry.ttl_s for key, entry in written.items() if entry.ttl_s is not None},
         )
+
+    async def _dump(self) -> dict[str, Key]:
+        queue = self.store.keys.queue + ":"
+        keys = await dump(self.client, self.store.keys.prefix + ":")
+        return {name.removeprefix(queue): key for name, key in keys.items()}
 
 
 def _decoded(reply: Any) -> Any:
