@@ -35,11 +35,11 @@ from examples.email_service.logs import configure_logs
 from examples.email_service.payloads import Invite, Payload, TestEmail
 from examples.email_service.settings import Settings, load_settings
 from examples.email_service.worker import build_worker
-from pyqueue.errors import AddOutcomeUnknown, RedisRefused
+from pyqueue import AddOutcomeUnknown, JobState, RedisRefused
 
 log = logging.getLogger(__name__)
 
-STATS = ("waiting", "active", "completed", "failed", "delayed")
+STATS = (JobState.WAITING, JobState.ACTIVE, JobState.COMPLETED, JobState.FAILED, JobState.DELAYED)
 
 # A mail of ours is at most 10,000 characters, which JSON may spell with six bytes each.
 MAX_BODY_BYTES = 64 * 1024 + 1024
@@ -94,7 +94,7 @@ class EmailApi:
     async def get_stats(self, _request: Request) -> JSONResponse:
         """How many mails are in each state, over all instances."""
         counts = await self._queue.jobs.counts()
-        return JSONResponse({state: counts[state] for state in STATS})
+        return JSONResponse({state.value: counts[state] for state in STATS})
 
     async def get_health(self, _request: Request) -> JSONResponse:
         """Whether this instance can do its work: Redis answers, and its worker, if it has one, runs."""

@@ -37,8 +37,7 @@ from examples.email_service.processes import Child, ChildFailed, Crew
 from examples.email_service.settings import Settings
 from examples.email_service.smtp_sink import SmtpSink
 from examples.email_service.traffic import Answers, plan_invites, post_invites
-from pyqueue import JobState
-from pyqueue.errors import PyqueueError
+from pyqueue import JobState, PyqueueError
 
 API = "examples.email_service.api"
 WORKER = "examples.email_service.worker"
