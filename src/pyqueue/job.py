@@ -8,27 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Final, Generic, NamedTuple
 
 from pyqueue import payload
-from pyqueue._redis.replies import number, text
 from pyqueue._store import changing, inspecting
-from pyqueue._store.adding import AddStatus
-from pyqueue._store.record import Field, decode_options, decode_parent
+from pyqueue._store.record import Field
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, extend_locks, settle_and_claim
+from pyqueue._store.snapshot import UNDECODED, DataT, ResultT, Snapshot
 from pyqueue._store.store import Store
 from pyqueue.durations import milliseconds
-from pyqueue.errors import DelayJob, JobError, PayloadError, ScriptError, WaitForChildren, error_from_code
-from pyqueue.options import JobOptions, ParentReference
+from pyqueue.errors import DelayJob, JobError, ScriptError, WaitForChildren, error_from_code
+from pyqueue.options import JobOptions
 from pyqueue.outcomes import Delayed, Outcome, Released, WaitingForChildren
 from pyqueue.states import JobState
 from pyqueue.types import Raw
 from pyqueue.verdict import Verdicts
 
-DataT = TypeVar("DataT")
-ResultT = TypeVar("ResultT")
-
-_UNDECODED: Final[Any] = object()
 _DEFAULT_VERDICTS: Final = Verdicts()
 _NO_CLAIM: Final = ClaimRequest(0, "")
 
@@ -44,10 +39,10 @@ class Fetched(NamedTuple, Generic[DataT, ResultT]):
     """When the next delayed job is due, unix milliseconds; 0 if none is."""
 
 
-class Job(Generic[DataT, ResultT]):
+class Job(Snapshot[DataT, ResultT]):
     """One job of a queue. Read attributes; await verbs. Verbs raise the `JobError` that names why they were refused."""
 
-    __slots__ = ("_claim", "_data", "_fields", "_options", "_store", "_verdicts", "add_status", "id", "token")
+    __slots__ = ("_claim", "_verdicts")
 
     def __init__(
         self,
@@ -60,145 +55,9 @@ class Job(Generic[DataT, ResultT]):
         claim: ClaimRequest = _NO_CLAIM,
     ) -> None:
         """Made by the library. `claim`: how the worker that fetched the job takes the next, token and count aside."""
-        self.id: Final = job_id
-        """Its id, unique in the queue."""
-        self.token = token
-        """The token of its lock, if it was claimed; else empty."""
-        self.add_status: AddStatus | None = None
-        """What `add` did: created, found a duplicate, was deduplicated, or replaced; None for a job that was read."""
-        self._store = store
-        self._fields = fields
+        super().__init__(store, job_id, fields, token=token)
         self._verdicts = verdicts
         self._claim = claim
-        self._data: Any = _UNDECODED
-        self._options: JobOptions | None = None
-
-    @property
-    def queue(self) -> str:
-        """Name of its queue."""
-        return self._store.keys.queue
-
-    @property
-    def name(self) -> str:
-        """What kind of job it is."""
-        return self._text(Field.NAME)
-
-    @property
-    def data(self) -> DataT:
-        """Its input, decoded from JSON once. Raises PayloadError if another client stored something else."""
-        return cast(DataT, self._decoded_data())
-
-    @property
-    def options(self) -> JobOptions:
-        """The options it was added with; the defaults, if another client stored something that is no JSON object.
-
-        Its `priority` and `delay` may have changed since: see the attributes of the job.
-        """
-        if self._options is None:
-            try:
-                self._options = decode_options(self._fields.get(Field.OPTIONS))
-            except PayloadError:
-                self._options = JobOptions()
-        return self._options
-
-    @property
-    def unreadable_reason(self) -> str | None:
-        """Why it cannot be run: its data or options are no JSON; None for every job that a queue's client stored."""
-        try:
-            decode_options(self._fields.get(Field.OPTIONS))
-            self._decoded_data()
-        except PayloadError as error:
-            return str(error)
-        return None
-
-    @property
-    def timestamp(self) -> int:
-        """When it was created, unix milliseconds."""
-        return number(self._fields.get(Field.TIMESTAMP))
-
-    @property
-    def delay(self) -> int:
-        """How long it waits, or waited last, in milliseconds."""
-        return number(self._fields.get(Field.DELAY))
-
-    @property
-    def priority(self) -> int:
-        """Its priority; 0 = none."""
-        return number(self._fields.get(Field.PRIORITY))
-
-    @property
-    def progress(self) -> Any:
-        """What was last reported; 0 before."""
-        return self._json(Field.PROGRESS, 0)
-
-    @property
-    def return_value(self) -> ResultT | None:
-        """What its processor returned; None before it completed."""
-        return cast("ResultT | None", self._json(Field.RETURN_VALUE))
-
-    @property
-    def failed_reason(self) -> str | None:
-        """Why its last failed attempt failed; None if none did."""
-        return self._text(Field.FAILED_REASON) if Field.FAILED_REASON in self._fields else None
-
-    @property
-    def stack_trace(self) -> list[str]:
-        """Stacks of its failed attempts, oldest first."""
-        try:
-            stacks = self._json(Field.STACK_TRACE)
-        except PayloadError:
-            return []
-        return [str(stack) for stack in stacks] if isinstance(stacks, list) else []
-
-    @property
-    def attempts_made(self) -> int:
-        """How many attempts have ended, in success or failure."""
-        return number(self._fields.get(Field.ATTEMPTS_MADE, self._fields.get(Field.LEGACY_ATTEMPTS_MADE)))
-
-    @property
-    def attempts_started(self) -> int:
-        """How often it was handed to a worker."""
-        return number(self._fields.get(Field.ATTEMPTS_STARTED))
-
-    @property
-    def stalled_count(self) -> int:
-        """How often it was recovered from a dead worker."""
-        return number(self._fields.get(Field.STALLED_COUNT))
-
-    @property
-    def deferred_failure(self) -> str:
-        """Why it must fail when a worker takes it next; empty if it need not."""
-        return self._text(Field.DEFERRED_FAILURE)
-
-    @property
-    def processed_on(self) -> int | None:
-        """When its last run began, unix milliseconds; None before."""
-        return number(self._fields.get(Field.PROCESSED_ON)) or None
-
-    @property
-    def finished_on(self) -> int | None:
-        """When it completed or failed, unix milliseconds; None before."""
-        return number(self._fields.get(Field.FINISHED_ON)) or None
-
-    @property
-    def processed_by(self) -> str | None:
-        """Name of the worker that ran it last, if that has one."""
-        return self._text(Field.PROCESSED_BY) or None
-
-    @property
-    def parent(self) -> ParentReference | None:
-        """Its parent's `id` and `queue` (`<prefix>:<queue>`); None without one."""
-        return decode_parent(self._fields.get(Field.PARENT))
-
-    @property
-    def deduplication_id(self) -> str | None:
-        """Its deduplication id, if it has one."""
-        return self._text(Field.DEDUPLICATION_ID) or None
-
-    @property
-    def scheduler_id(self) -> str | None:
-        """The job scheduler that made it, if one did."""
-        return self._text(Field.SCHEDULER_ID) or None
 
     async def state(self) -> JobState:
         """Where it is now. One round trip, O(log n); O(n) in the wait list for a job waiting there."""
@@ -215,7 +74,7 @@ class Job(Generic[DataT, ResultT]):
         encoded = payload.encode(data, what="data")
         await changing.update_data(self._store, self.id, encoded)
         self._fields[Field.DATA] = encoded
-        self._data = _UNDECODED
+        self._data = UNDECODED
 
     async def log(self, row: str) -> int:
         """Append a row to its log, which its option `keep_logs` bounds; returns how many there are. One round trip."""
@@ -323,15 +182,12 @@ class Job(Generic[DataT, ResultT]):
         lock = (self.id, self.token if token is None else token)
         return not await extend_locks(self._store, [lock], milliseconds(duration, "duration", minimum=1))
 
-    def __repr__(self) -> str:
-        return f"<Job {self.id!r} {self.name!r} of queue {self.queue!r}>"
-
     async def _settle(
         self, outcome: Outcome, token: str | None, command: str, fetch_next: bool = False
     ) -> Fetched[DataT, ResultT]:
         reply = await self._exchange(outcome, token, command, fetch_next)
         following = [self._following(claimed) for claimed in reply.claimed]
-        return Fetched(following[0] if following else None, reply.limit_ms, reply.next_delayed_ms)
+        return Fetched(following[0] if following else None, reply.limit_ms, reply.next_delayed_ms if fetch_next else 0)
 
     async def _exchange(
         self, outcome: Outcome, token: str | None, command: str, fetch_next: bool = False
@@ -355,15 +211,3 @@ class Job(Generic[DataT, ResultT]):
             verdicts=self._verdicts,
             claim=self._claim,
         )
-
-    def _decoded_data(self) -> Any:
-        if self._data is _UNDECODED:
-            self._data = self._json(Field.DATA)
-        return self._data
-
-    def _text(self, field: str) -> str:
-        return text(self._fields.get(field))
-
-    def _json(self, field: str, missing: Any = None) -> Any:
-        raw = self._fields.get(field)
-        return missing if raw is None else payload.decode(raw)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from pyqueue import Job, JobOptions, PayloadError, Queue
-from tests.support.by_hand import take
 
 pytestmark = pytest.mark.anyio
 
@@ -92,8 +91,6 @@ async def test_unreadable_data_is_an_error_where_it_is_read(queue: Queue[Any, An
     assert job.name == "a"
     with pytest.raises(PayloadError, match="not JSON"):
         _ = job.data
-    assert job.unreadable_reason is not None
-    assert "not JSON" in job.unreadable_reason
 
 
 async def test_unreadable_options_count_as_none(queue: Queue[Any, Any], redis_client: Any) -> None:
@@ -101,10 +98,3 @@ async def test_unreadable_options_count_as_none(queue: Queue[Any, Any], redis_cl
 
     assert job.options == JobOptions()
     assert job.stack_trace == []
-    assert job.unreadable_reason is not None
-
-
-async def test_a_readable_job_has_no_reason_not_to_run(queue: Queue[Any, Any]) -> None:
-    await queue.add("a", {"x": 1})
-
-    assert (await take(queue)).unreadable_reason is None

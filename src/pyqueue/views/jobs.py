@@ -35,6 +35,8 @@ _WINDOWS: Final = 5
 _ANNOUNCED: Final = 10_000
 
 _CLEANABLE: Final = tuple(state for state in PLACES if state != JobState.WAITING_CHILDREN)
+#: Places whose newest job is their first.
+_LISTS: Final = frozenset({"wait", "paused", "active"})
 _SCHEDULED_ID: Final = re.compile(r"repeat:.+:\d+")
 
 _JobList: TypeAlias = list[Job[DataT, ResultT]]
@@ -156,7 +158,7 @@ class Jobs(Generic[DataT, ResultT]):
         """Remove jobs of one state that are older than `grace` (timedelta or milliseconds), at most `limit` (0 = all).
 
         Age counts from the finish, else the start, else the creation. Active jobs go only without a lock. Returns the
-        ids. One round trip per 100 jobs looked at.
+        ids (of waiting and active jobs the newest first). One round trip per 100 jobs looked at.
         """
         place, grace_ms = place_of(state, _CLEANABLE), milliseconds(grace, "grace")
         _check_count(limit, "limit", 0)
@@ -174,7 +176,7 @@ class Jobs(Generic[DataT, ResultT]):
             offset += cleaned.seen - len(cleaned.job_ids)
             _report(progress, len(removed))
             if cleaned.seen < page or len(removed) == limit > 0:
-                return removed
+                return removed[::-1] if place in _LISTS else removed
 
     async def retry_all(
         self,
