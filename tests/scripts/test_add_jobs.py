@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pyqueue.errors import RedisRefused
 from tests.support.script_bench import NOW, Bench, Zset
 from tests.support.script_rows import add_row, adding, event, stored
 
@@ -295,7 +296,7 @@ async def test_a_queue_whose_key_was_overwritten_refuses_the_call_and_writes_not
     await bench.seed({key: {"name": "a job of this name, from a client that allows it"}})
     before = await bench.client.keys(f"{bench.base}*")
 
-    with pytest.raises(Exception, match="WRONGTYPE"):
+    with pytest.raises(RedisRefused, match="WRONGTYPE"):
         await bench.run("add_jobs", [add_row(), add_row(priority=1), add_row(delay_ms=1)], **adding())
 
     assert sorted(await bench.client.keys(f"{bench.base}*")) == sorted(before)

@@ -67,9 +67,10 @@ class Bench:
         named = {**(keys or {}), **{name.replace("_", "-"): value for name, value in more.items()}}
         named["meta"] = {"opts.maxLenEvents": "10000", **named.get("meta", {})}
         for name, value in named.items():
-            await self._write(self.base + name, value)
+            await self.write(self.base + name, value)
 
-    async def _write(self, key: str, value: Any) -> None:
+    async def write(self, key: str, value: Any) -> None:
+        """Write one key, named in full."""
         if isinstance(value, str):
             await self.client.set(key, value)
         elif isinstance(value, list):
@@ -83,9 +84,9 @@ class Bench:
 
     async def run(self, name: str, rows: Iterable[Sequence[Arg]] = (), /, **args: Arg) -> Ran:
         """Run a script; `prefix` and `now_ms` are filled in."""
-        before = await self._dump()
+        before = await self.dump()
         reply = await self.store.call(load(name), rows, timeout_s=None, **args)
-        after = await self._dump()
+        after = await self.dump()
         difference = changes(before, after)
         written = {**difference.created, **difference.changed}
         seen = len(before["events"].value) if "events" in before else 0
@@ -99,7 +100,8 @@ class Bench:
             ttls={key: entry.ttl_s for key, entry in written.items() if entry.ttl_s is not None},
         )
 
-    async def _dump(self) -> dict[str, Key]:
+    async def dump(self) -> dict[str, Key]:
+        """Every key, named as in `Ran.keys`."""
         queue = self.store.keys.queue + ":"
         keys = await dump(self.client, self.store.keys.prefix + ":")
         return {name.removeprefix(queue): key for name, key in keys.items()}
