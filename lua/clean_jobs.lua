@@ -25,40 +25,19 @@
 --- @arg announce  int    1: announce what was removed if all jobs were; 0: only when the end is reached
 --- @return [looked at, announced (1) or not (0), id ...]; looked at < limit: this state is done
 --- @event cleaned
---- @include events iterations sweep
+--- @include age clock events iterations sweep
 
---- Time fields that decide about a job's age, the first that is set. Finished jobs are in order of their time.
-local AGE_FIELDS = {
-  delayed = { 'processedOn', 'timestamp' },
-  prioritized = { 'timestamp' },
-  wait = { 'finishedOn', 'processedOn', 'timestamp' },
-  paused = { 'finishedOn', 'processedOn', 'timestamp' },
-  active = { 'finishedOn', 'processedOn', 'timestamp' },
-}
-
-local fields = AGE_FIELDS[place]
 local newest_removed_ms = resolve_now(now_ms) - grace_ms
 
---- A job without a time counts as old.
-local function is_old(job_id)
-  local times = redis.call('HMGET', prefix .. job_id, unpack(fields))
-  for i = 1, #fields do
-    if times[i] then
-      return (tonumber(times[i]) or 0) <= newest_removed_ms
-    end
-  end
-  return true
-end
-
 local function is_removable(job_id)
-  if is_pending_iteration(keys, job_id) or not is_old(job_id) then
+  if is_pending_iteration(keys, job_id) or not is_old(prefix .. job_id, place, newest_removed_ms) then
     return false
   end
   return place ~= 'active' or redis.call('EXISTS', prefix .. job_id .. ':lock') == 0
 end
 
 local removed, seen
-if fields then
+if AGE_FIELDS[place] then
   local is_list = place == 'wait' or place == 'paused' or place == 'active'
   removed, seen = sweep(keys, keys[place], is_list, offset, limit, is_removable)
 else

@@ -353,6 +353,16 @@ class JobSpec(Generic[DataT]):
         )
 
 
+class QueueOptionFields(TypedDict, total=False):
+    """The keywords of `QueueOptions` and of `Queue`, with everything each accepts."""
+
+    prefix: str
+    default_job_options: JobOptions | Mapping[str, Any] | None
+    max_len_events: int
+    skip_metas_update: bool
+    strict_ints: bool
+
+
 class QueueOptions(OptionModel):
     """Options of a `Queue`."""
 

@@ -10,7 +10,7 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
-from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypeVar, Unpack
 
 import anyio
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -29,7 +29,7 @@ from pyqueue._store.store import Store
 from pyqueue.errors import AddOutcomeUnknown, BulkAddError, ConfigurationError, PyqueueError
 from pyqueue.job import Job
 from pyqueue.names import check_queue_name
-from pyqueue.options import JobOptionFields, JobOptions, JobSpec, QueueOptions, merge_options
+from pyqueue.options import JobOptionFields, JobOptions, JobSpec, QueueOptionFields, QueueOptions, merge_options
 from pyqueue.types import SERVER_CLOCK, Clock, Raw
 from pyqueue.views.jobs import Jobs, Progress
 from pyqueue.views.limits import CurrentLimits, Limits, limits_of
@@ -49,16 +49,6 @@ _SLICE: Final = 100
 _RESUME_SLICE: Final = 5000
 
 _NO_DATA: Final[Any] = {}
-
-
-class QueueOptionFields(TypedDict, total=False):
-    """The keywords of `QueueOptions` and of `Queue`, with everything each accepts."""
-
-    prefix: str
-    default_job_options: JobOptions | Mapping[str, Any] | None
-    max_len_events: int
-    skip_metas_update: bool
-    strict_ints: bool
 
 
 class QueueMeta(NamedTuple):
