@@ -98,7 +98,8 @@ class Engine:
 
     async def wait_drained(self) -> None:
         """Wait until a claim would be in vain unless something happens in Redis."""
-        await self._drained.wait()
+        while not self._drained.is_set():  # it may have been cleared again before the waiter's turn came
+            await self._drained.wait()
 
     def wake(self, *, popped: bool = False) -> None:
         """Work may be ready. `popped`: the base marker was taken, which nobody else will see now."""

@@ -43,12 +43,19 @@ class LeaseThread:
     """Runs `leases` beside the loop that calls `run`. `describe` names the job that a task of that loop runs."""
 
     def __init__(
-        self, leases: Leases, connection: Connection, keys: QueueKeys, *, max_block_s: float,
+        self,
+        leases: Leases,
+        connection: Connection,
+        keys: QueueKeys,
+        outage: Outage,
+        *,
+        max_block_s: float,
         describe: Callable[[asyncio.Task[Any] | None], str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._leases = leases
         self._connection = connection
         self._keys = keys
+        self._outage = outage
         self._max_block_s = max_block_s
         self._describe = describe
         self._stopping = asyncio.Event()  # of the thread's loop
@@ -85,9 +92,8 @@ class LeaseThread:
 
     async def _work(self) -> None:
         store = Store(self._connection.lane(), self._keys)
-        outage = Outage(f"leases of queue {self._keys.queue}")
         async with anyio.create_task_group() as group:
-            group.start_soon(self._leases.renew_forever, store, outage, self._deliver)
+            group.start_soon(self._leases.renew_forever, store, self._outage, self._deliver)
             group.start_soon(self._watch)
             await self._stopping.wait()
             group.cancel_scope.cancel()

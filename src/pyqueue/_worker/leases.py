@@ -68,8 +68,9 @@ class Leases:
             try:
                 gone = await self._renew(store)
             except Exception as error:
+                if not outage.is_down:
+                    deliver(self._report, error)
                 pause_s = min(pause_s, outage.failed(error))
-                deliver(self._report, error)
             else:
                 outage.recovered()
                 if gone:

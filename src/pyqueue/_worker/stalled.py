@@ -23,6 +23,7 @@ class StalledCheck:
         store: Store,
         max_stalled_count: int,
         interval_ms: int,
+        outage: Outage,
         *,
         recovered: Callable[[str], None],
         report: Callable[[Exception], None],
@@ -30,20 +31,21 @@ class StalledCheck:
         self._store = store
         self._max_stalled_count = max_stalled_count
         self._interval_ms = interval_ms
+        self._outage = outage
         self._recovered = recovered
         self._report = report
 
     async def run(self) -> None:
         """Check until cancelled; errors are reported and the next check comes sooner."""
-        outage = Outage(f"stalled check of queue {self._store.keys.queue}")
         while True:
             pause_s = self._interval_ms / 1000
             try:
                 for job_id in await recover_stalled(self._store, self._max_stalled_count, self._interval_ms):
                     self._recovered(job_id)
             except Exception as error:
-                pause_s = min(pause_s, outage.failed(error))
-                self._report(error)
+                if not self._outage.is_down:
+                    self._report(error)
+                pause_s = min(pause_s, self._outage.failed(error))
             else:
-                outage.recovered()
+                self._outage.recovered()
             await anyio.sleep(pause_s)

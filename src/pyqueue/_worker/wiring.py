@@ -90,7 +90,7 @@ class Parts:
             self.engine,
             self.lanes[1],
             keys.marker,
-            Outage(f"worker {label}, waiting: {connection.url_safe}"),
+            self.outage,
             drain_delay_s=options.drain_delay / 1000,
             report=self.callbacks.report,
         )
@@ -106,6 +106,7 @@ class Parts:
             self._exchanges,
             options.max_stalled_count,
             options.stalled_interval,
+            self.outage,
             recovered=lambda job_id: self.callbacks.emit("stalled", job_id),
             report=self.callbacks.report,
         )
@@ -117,6 +118,7 @@ class Parts:
                 self.leases,
                 self._connection.derive_for_thread(),
                 self._keys,
+                self.outage,
                 max_block_s=self._options.max_loop_block / 1000,
                 describe=self._describe,
             )

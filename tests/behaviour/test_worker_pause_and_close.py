@@ -1,0 +1,311 @@
+"""Pausing one worker, and ending it: nothing is lost, nothing is run twice, nothing hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from pyqueue import Context, DelayJob, Job, JobState, PyqueueError
+from tests.behaviour.conftest import AnyQueue, AnyWorker, StartWorker
+from tests.support.jobs import reach, stored
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_paused_worker_finishes_what_runs_and_starts_nothing(
+    queue: AnyQueue, start_worker: StartWorker
+) -> None:
+    """E70, E71, E132, E133."""
+    gate = anyio.Event()
+
+    async def process(job: Job[Any, Any]) -> None:
+        await gate.wait()
+
+    worker = await start_worker(process)
+    first, second = [await queue.add("x") for _ in range(2)]
+    await reach(queue, first, JobState.ACTIVE)
+    worker.pause()
+    gate.set()
+    await worker.wait_idle()
+    assert worker.is_paused
+    assert await first.state() is JobState.COMPLETED
+    assert await second.state() is JobState.WAITING
+    worker.resume()
+    await reach(queue, second, JobState.COMPLETED)
+
+
+async def test_pausing_one_worker_leaves_the_others_at_work(queue: AnyQueue, start_worker: StartWorker) -> None:
+    """E132: the marker that the paused worker may have taken is put back."""
+    ran: list[str] = []
+
+    def by(name: str) -> Callable[[Job[Any, Any]], None]:
+        return lambda job: ran.append(name)
+
+    paused = await start_worker(by("paused"))
+    await wait_until(lambda: "nothing to claim" in paused.health().reason)
+    paused.pause()
+    await start_worker(by("working"))
+    jobs = [await queue.add("x") for _ in range(5)]
+    await reach(queue, jobs, JobState.COMPLETED, timeout=2)
+    assert set(ran) == {"working"}
+
+
+async def test_an_idle_worker_can_be_paused_and_resumed_in_between(queue: AnyQueue, start_worker: StartWorker) -> None:
+    """E133, E136."""
+    worker = await start_worker(lambda job: None)
+    for _ in range(3):
+        await wait_until(lambda: "nothing to claim" in worker.health().reason)
+        worker.pause()
+        job = await queue.add("x")
+        worker.resume()
+        await reach(queue, job, JobState.COMPLETED, timeout=1)
+
+
+async def test_jobs_of_a_paused_queue_wait_and_run_after_resume(queue: AnyQueue, start_worker: StartWorker) -> None:
+    """E130, E134."""
+    await queue.pause()
+    await start_worker(lambda job: None)
+    job = await queue.add("x")
+    delayed = await queue.add("x", delay=20)
+    await anyio.sleep(0.1)  # that nothing happens cannot be awaited
+    assert await job.state() is JobState.WAITING
+    await queue.resume()
+    await reach(queue, [job, delayed], JobState.COMPLETED, timeout=2)
+
+
+async def test_close_waits_for_running_jobs_and_stores_their_ends(queue: AnyQueue, start_worker: StartWorker) -> None:
+    """E137, E112."""
+    started = anyio.Event()
+
+    async def process(job: Job[Any, Any]) -> None:
+        started.set()
+        await anyio.sleep(0.3)
+        if job.name == "bad":
+            raise ValueError
+        if job.name == "later":
+            raise DelayJob(60_000)
+
+    worker = await start_worker(process, concurrency=3, lock_duration=200)
+    jobs = [await queue.add(name) for name in ("good", "bad", "later")]
+    waiting = [await queue.add("not started") for _ in range(3)]
+    await started.wait()
+    await wait_until(lambda: worker.health().running == 3)
+    await worker.close()
+    states = [await job.state() for job in jobs]
+    assert states == [JobState.COMPLETED, JobState.FAILED, JobState.DELAYED]
+    assert [await job.state() for job in waiting] == [JobState.WAITING] * 3
+    await worker.close()  # again
+
+
+async def test_jobs_over_the_deadline_are_cancelled_and_handed_back(queue: AnyQueue, start_worker: StartWorker) -> None:
+    """No attempt is spent, and they are the first to run again."""
+    cleaned_up: list[str] = []
+
+    async def process(job: Job[Any, Any]) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await asyncio.sleep(0.01)  # a clean-up that takes its time
+            cleaned_up.append(job.id)
+
+    worker = await start_worker(process, concurrency=2)
+    jobs = [await queue.add("endless", attempts=1) for _ in range(2)]
+    other = await queue.add("other")
+    await reach(queue, jobs, JobState.ACTIVE)
+    began = time.monotonic()
+    await worker.close(timeout=0.2)
+    assert 0.15 <= time.monotonic() - began <= 1.5
+    assert sorted(cleaned_up) == [job.id for job in jobs]
+    for job in jobs:
+        end = await stored(queue, job)
+        assert (await end.state(), end.attempts_made, end.failed_reason) == (JobState.WAITING, 0, None)
+    await start_worker(lambda job: None)
+    await reach(queue, [*jobs, other], JobState.COMPLETED)
+
+
+async def test_a_forced_close_hands_back_at_once_and_a_plain_function_learns_it(
+    queue: AnyQueue, start_worker: StartWorker
+) -> None:
+    started, saw_it = list[str](), list[str]()
+
+    def process(job: Job[Any, Any], context: Context) -> None:
+        started.append(job.id)
+        while not context.is_cancelled:
+            time.sleep(0.005)
+        saw_it.append(job.id)
+
+    worker = await start_worker(process)
+    job = await queue.add("x")
+    await wait_until(lambda: started)
+    await worker.close(force=True)
+    assert await job.state() is JobState.WAITING
+    await wait_until(lambda: saw_it == [job.id])
+
+
+async def test_a_second_close_can_only_shorten_the_wait(queue: AnyQueue, start_worker: StartWorker) -> None:
+    """As a second SIGTERM does."""
+    worker = await start_worker(_endless)
+    job = await queue.add("x")
+    await reach(queue, job, JobState.ACTIVE)
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.close)
+        await wait_until(lambda: worker.health().state == "closing")
+        with anyio.fail_after(2):
+            await worker.close(timeout=0.05)
+    assert await job.state() is JobState.WAITING
+
+
+async def test_a_processor_that_swallows_its_cancellation_completes(queue: AnyQueue, start_worker: StartWorker) -> None:
+    async def process(job: Job[Any, Any]) -> str:
+        try:
+            await anyio.sleep_forever()
+        except asyncio.CancelledError:
+            return "finished in time"
+
+    worker = await start_worker(process)
+    job = await queue.add("x")
+    await reach(queue, job, JobState.ACTIVE)
+    await worker.close(force=True)
+    assert (await stored(queue, job)).return_value == "finished in time"
+
+
+async def test_a_slot_works_on_after_its_job_was_cancelled(
+    queue: AnyQueue, start_worker: StartWorker, redis_client: Any, prefix: str
+) -> None:
+    """Its own task must not stay cancelled: here the lock is lost, and the worker goes on."""
+    worker = await start_worker(_endless_if_named, lock_duration=100)
+    lost = anyio.Event()
+    worker.on("lock_lost", lambda job: lost.set())
+    worker.on("error", lambda error: None)
+    job = await queue.add("endless")
+    await reach(queue, job, JobState.ACTIVE)
+    await redis_client.delete(f"{prefix}:q:{job.id}:lock")
+    with anyio.fail_after(2):
+        await lost.wait()
+    fine = await queue.add("fine")
+    await reach(queue, fine, JobState.COMPLETED)
+
+
+async def test_run_returns_when_closed_and_a_cancelled_run_hands_its_jobs_back(
+    queue: AnyQueue, make_worker: Callable[..., AnyWorker]
+) -> None:
+    worker = make_worker(_endless)
+    job = await queue.add("x")
+    async with anyio.create_task_group() as group:
+        group.start_soon(worker.run)
+        await reach(queue, job, JobState.ACTIVE)
+        group.cancel_scope.cancel()
+    assert await job.state() is JobState.WAITING
+    assert worker.health().state == "closed"
+
+
+async def test_a_run_whose_task_is_cancelled_hands_its_jobs_back(
+    queue: AnyQueue, make_worker: Callable[..., AnyWorker]
+) -> None:
+    """What asyncio.run does at Ctrl-C."""
+    worker = make_worker(_endless)
+    job = await queue.add("x")
+    task = asyncio.create_task(worker.run())
+    await reach(queue, job, JobState.ACTIVE)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await job.state() is JobState.WAITING
+
+
+async def test_a_processor_that_exits_the_program_ends_the_worker_in_order(
+    queue: AnyQueue, make_worker: Callable[..., AnyWorker]
+) -> None:
+    async def process(job: Job[Any, Any]) -> None:
+        if job.name == "exit":
+            raise SystemExit(3)
+        await anyio.sleep_forever()
+
+    worker = make_worker(process, concurrency=2)
+    jobs = [await queue.add(name) for name in ("endless", "exit")]
+    with pytest.raises(SystemExit):
+        await worker.run()
+    assert [await job.state() for job in jobs] == [JobState.WAITING] * 2
+    assert [(await stored(queue, job)).attempts_made for job in jobs] == [0, 0]
+
+
+async def test_closing_in_a_processor_is_refused(queue: AnyQueue, start_worker: StartWorker) -> None:
+    async def process(job: Job[Any, Any]) -> None:
+        await worker.close()
+
+    worker = await start_worker(process)
+    heard: list[BaseException] = []
+    worker.on("failed", lambda job, error: heard.append(error))
+    await queue.add("x")
+    await wait_until(lambda: heard)
+    assert isinstance(heard[0], PyqueueError)
+
+
+async def test_a_callback_may_close_its_worker(queue: AnyQueue, make_worker: Callable[..., AnyWorker]) -> None:
+    worker = make_worker(lambda job: None)
+
+    @worker.on("drained")
+    async def end() -> None:
+        await worker.close()
+
+    job = await queue.add("x")
+    with anyio.fail_after(3):
+        await worker.run()
+    assert await job.state() is JobState.COMPLETED
+
+
+async def test_an_idle_worker_closes_quickly(queue: AnyQueue, start_worker: StartWorker) -> None:
+    worker = await start_worker(lambda job: None)
+    await wait_until(lambda: "nothing to claim" in worker.health().reason)
+    began = time.monotonic()
+    await worker.close()
+    assert time.monotonic() - began < 0.5
+
+
+async def test_a_rate_limited_worker_closes_quickly(queue: AnyQueue, start_worker: StartWorker) -> None:
+    """E139."""
+    worker = await start_worker(lambda job: None, limiter={"max": 1, "duration": 60_000})
+    jobs = [await queue.add("x") for _ in range(2)]
+    await reach(queue, jobs[0], JobState.COMPLETED)
+    await wait_until(lambda: worker.health().limited_for > 0)
+    began = time.monotonic()
+    await worker.close()
+    assert time.monotonic() - began < 0.5
+    assert await jobs[1].state() is JobState.WAITING
+
+
+async def test_a_worker_that_never_ran_can_be_closed(make_worker: Callable[..., AnyWorker]) -> None:
+    """E138."""
+    worker = make_worker(lambda job: None)
+    await worker.close()
+    with pytest.raises(PyqueueError):
+        await worker.run()
+
+
+@pytest.mark.parametrize("timeout", [None, 0.1])
+async def test_close_works_without_redis(make_worker: Callable[..., AnyWorker], timeout: float | None) -> None:
+    """E138, E141: Redis was never there."""
+    errors: list[Exception] = []
+    worker = make_worker(lambda job: None, connection="redis://127.0.0.1:1")
+    worker.on("error", errors.append)
+    async with worker:
+        await wait_until(lambda: errors and worker.health().reason == "Redis does not answer")
+        assert not worker.health().is_healthy
+        began = time.monotonic()
+        await worker.close(timeout)
+    assert time.monotonic() - began < 4
+
+
+async def _endless(job: Job[Any, Any]) -> None:
+    await anyio.sleep_forever()
+
+
+async def _endless_if_named(job: Job[Any, Any]) -> None:
+    if job.name == "endless":
+        await anyio.sleep_forever()
