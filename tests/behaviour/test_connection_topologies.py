@@ -15,6 +15,7 @@ from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.sentinel import Sentinel
 from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.outage import Outage, is_outage
@@ -225,7 +226,8 @@ class Service:
     def knows_the_replica(self) -> bool:
         """Whether the Sentinel could promote it."""
         try:
-            replicas = self.sentinel("REPLICAS", self.NAME)
+            with redis.Redis(port=self.sentinel_port, decode_responses=True) as client:
+                replicas: Any = client.sentinel_slaves(self.NAME)
         except redis.RedisError:
             return False
         return any(replica["master-link-status"] == "ok" for replica in replicas)
@@ -307,6 +309,20 @@ async def test_a_failover_is_followed(service: Service, loss: str) -> None:
     with service.replica.client() as replica:
         assert replica.lrange("list", 0, -1)[-1] == "after"
     await connection.aclose()
-    assert await client.ping()
+    assert await until_it_works(client.ping)  # the borrowed client is still open
     await client.aclose()
     await sentinel.aclose()
+
+
+async def test_unreachable_sentinels_are_an_outage_that_shows_no_password() -> None:
+    new_sentinel: Any = Sentinel  # untyped in redis-py
+    nobody = ("127.0.0.1", free_port())
+    sentinel = new_sentinel([nobody, nobody], sentinel_kwargs={"password": "s3cret"}, password="s3cret")
+    connection = Connection.open(sentinel.master_for("mymaster"))
+
+    with pytest.raises(RedisConnectionError, match="no Sentinel in reach") as lost:
+        await connection.commands.execute("PING")
+
+    assert is_outage(lost.value)
+    assert "s3cret" not in f"{lost.value!r} {lost.value} {connection!r}"
+    await connection.aclose()

@@ -19,8 +19,9 @@ from redis.asyncio import Redis
 from redis.asyncio.connection import Connection as TcpConnection
 from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from pyqueue._redis.links import Carrier, Links, Wire, abort
@@ -130,7 +131,11 @@ class SentinelSource:
 
     async def _dial(self, client_name: str | None) -> Wire:
         wire: Wire = self._pool.make_connection()
-        await prepare(wire, client_name or self._client_name)
+        try:
+            await prepare(wire, client_name or self._client_name)
+        except MasterNotFoundError:
+            # Its text describes every Sentinel's client, in older versions of redis-py with the password.
+            raise RedisConnectionError(f"{self.label}: no Sentinel in reach names a master") from None
         return wire
 
     def for_another_loop(self) -> SentinelSource:
