@@ -53,6 +53,11 @@ conformance: $(DEV_READY) ## The scenarios of real BullMQ against their goldens
 	.ci/redis-server
 	$(BIN)/pytest -n $(WORKERS) tests/conformance $(ARGS)
 
+.PHONY: differential
+differential: $(DEV_READY) ## Random scenarios on pyqueue and on real BullMQ, compared key by key (needs npm)
+	.ci/redis-server
+	$(BIN)/python -m tests.conformance.differential $(ARGS)
+
 .PHONY: docs
 docs: $(DEV_READY) ## Run every Python snippet of README.md and docs/
 	.ci/redis-server
