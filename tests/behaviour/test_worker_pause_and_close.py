@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -163,10 +164,9 @@ async def test_a_second_close_can_only_shorten_the_wait(queue: AnyQueue, start_w
 
 async def test_a_processor_that_swallows_its_cancellation_completes(queue: AnyQueue, start_worker: StartWorker) -> None:
     async def process(job: Job[Any, Any]) -> str:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await anyio.sleep_forever()
-        except asyncio.CancelledError:
-            return "finished in time"
+        return "finished in time"
 
     worker = await start_worker(process)
     job = await queue.add("x")

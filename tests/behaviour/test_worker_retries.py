@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -71,7 +72,7 @@ async def test_a_backoff_delays_the_retry(queue: AnyQueue, start_worker: StartWo
     await start_worker(process)
     job = await queue.add("x", attempts=5, backoff=backoff)
     await reach(queue, job, JobState.COMPLETED)
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     expected = [0.03, 0.06] if isinstance(backoff, Backoff) and backoff.type == "exponential" else [0.06, 0.06]
     for gap, least in zip(gaps, expected, strict=True):
         assert gap >= least - 0.002
