@@ -232,7 +232,7 @@ class Work:
     async def _kill_in_the_middle(self) -> None:
         """kill -9 the first worker when half the mails are out, and start another, as a supervisor would."""
         ledger = self._sink.ledger
-        await ledger.until(lambda: ledger.deliveries >= len(self.invites) // 2)
+        await ledger.until(lambda: ledger.deliveries >= len(self.invites) // 2, timeout=self._options.timeout)
         await self._crew.kill("worker-1")
         successor = await start_child(self._crew, "worker-1-again", WORKER, self._settings)
         await successor.wait_for_event("worker ready")

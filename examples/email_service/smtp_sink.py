@@ -44,9 +44,9 @@ class Ledger:
         """Mails accepted, second copies included."""
         return self.accepted.total()
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until the condition, which looks at this ledger, holds."""
-        async with self.changed:
+    async def until(self, condition: Callable[[], bool], timeout: float = 10.0) -> None:
+        """Wait until the condition, which looks at this ledger, holds; TimeoutError after so many seconds."""
+        async with asyncio.timeout(timeout), self.changed:
             await self.changed.wait_for(condition)
 
 
