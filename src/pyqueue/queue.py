@@ -7,6 +7,7 @@ The way of an add: options (validated) -> record (encoded) -> buffer (coalesced)
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
@@ -23,14 +24,14 @@ from pyqueue._redis.replies import number
 from pyqueue._store import controlling, inspecting
 from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs
 from pyqueue._store.coalescing import AddBuffer
-from pyqueue._store.record import AddRow, Field, Template, encode_job, encode_template
+from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
 from pyqueue._store.sender import Sender
 from pyqueue._store.store import Store
 from pyqueue.errors import AddOutcomeUnknown, BulkAddError, ConfigurationError, PyqueueError
 from pyqueue.job import Job
 from pyqueue.names import check_queue_name
 from pyqueue.options import JobOptionFields, JobOptions, JobSpec, QueueOptionFields, QueueOptions, merge_options
-from pyqueue.types import SERVER_CLOCK, Clock, Raw
+from pyqueue.types import SERVER_CLOCK, Clock
 from pyqueue.views.jobs import Jobs, Progress
 from pyqueue.views.limits import CurrentLimits, Limits, limits_of
 from pyqueue.views.metrics import Metrics
@@ -41,8 +42,10 @@ ResultT = TypeVar("ResultT")
 ConnectionSource: TypeAlias = "str | AnyRedis | Connection | None"
 """A URL (None: redis://localhost:6379), or a `redis.asyncio` client, which stays the caller's."""
 
-#: How long an add is sent again after a broken connection. Producers are request handlers: somebody waits for them.
-RESEND_S: Final = 30.0
+#: An add returns or raises within this time. Producers are request handlers: somebody waits for them.
+ADD_DEADLINE_S: Final = 9.5
+#: One try of an add: a connection that has fallen silent is given up early enough for another try.
+ADD_TRY_S: Final = 4.0
 #: Jobs that one call removes or moves: well below 2 ms of Redis' time.
 _SLICE: Final = 100
 #: Ids that one call moves back from where old versions put them; only the ids are touched.
@@ -112,7 +115,7 @@ class Queue(Generic[DataT, ResultT]):
 
         Adds issued at the same time travel in one script call, about 8 us of Redis' time each. Raises
         ConfigurationError or PayloadError before anything is written, JobError when the script refuses the job,
-        AddOutcomeUnknown when the connection stayed broken for 30 s.
+        AddOutcomeUnknown when the connection stayed broken for 9.5 s.
         """
         row = self._encode(name, data, _one_of(options, option_fields))
         reply = await self._add([row])
@@ -205,7 +208,7 @@ class Queue(Generic[DataT, ResultT]):
     async def close(self) -> None:
         """Send what was added, then close the connections that were opened here; a borrowed client stays open.
 
-        While Redis does not answer that takes up to 30 s, as an add does; cancel it to give up what is not sent.
+        While Redis does not answer that takes up to 10 s, as an add does; cancel it to give up what is not sent.
         """
         try:
             await self._buffer.close()
@@ -250,17 +253,22 @@ class Queue(Generic[DataT, ResultT]):
 
     async def _send(self, rows: Sequence[AddRow]) -> AddReply:
         """One call of the buffer, sent again with the same number after a lost reply."""
+        deadline = time.monotonic() + ADD_DEADLINE_S
 
         async def attempt(sender: str, sequence: int) -> AddReply:
-            await self._describe()
-            return await add_jobs(self._store, rows, sender=sender, sequence=sequence)
+            try:
+                with anyio.fail_after(min(ADD_TRY_S, max(0.0, deadline - time.monotonic()))):
+                    await self._describe()
+                    return await add_jobs(self._store, rows, sender=sender, sequence=sequence)
+            except TimeoutError:
+                raise RedisTimeoutError(f"{self._connection.url_safe}: no reply while adding jobs") from None
 
-        return await self._sender.send(attempt, timeout_s=RESEND_S)
+        return await self._sender.send(attempt, timeout_s=ADD_DEADLINE_S)
 
     def _job(self, row: AddRow, result: Added | PyqueueError, now_ms: int) -> Job[DataT, ResultT]:
         if not isinstance(result, Added):
             raise result
-        job: Job[DataT, ResultT] = Job(self._store, result.job_id, _snapshot(row, now_ms))
+        job: Job[DataT, ResultT] = Job(self._store, result.job_id, added_fields(row, now_ms))
         job.add_status = result.status
         return job
 
@@ -299,21 +307,6 @@ def _one_of(options: JobOptions | None, fields: JobOptionFields) -> JobOptions |
     if options is not None:
         raise ConfigurationError(f"options were given as JobOptions and as keywords {sorted(fields)}: choose one way")
     return JobOptions(**fields)
-
-
-def _snapshot(row: AddRow, now_ms: int) -> dict[str, Raw]:
-    """The fields that the script stored for a new job."""
-    fields: dict[str, Raw] = {
-        Field.NAME: row.name,
-        Field.DATA: row.data,
-        Field.OPTIONS: row.opts,
-        Field.TIMESTAMP: str(row.timestamp_ms or now_ms),
-        Field.DELAY: str(row.delay_ms),
-        Field.PRIORITY: str(row.priority),
-    }
-    if row.parent:
-        fields |= {Field.PARENT_KEY: row.parent_key, Field.PARENT: row.parent}
-    return fields
 
 
 def _own_version() -> str:

@@ -189,7 +189,7 @@ async def test_a_lost_reply_does_not_turn_an_own_id_into_a_duplicate(proxy: Prox
 async def test_a_connection_that_stays_broken_ends_in_an_unknown_outcome(
     proxy: Proxy, unsteady: Queue[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "RESEND_S", 2 * DEADLINE_S)
+    monkeypatch.setattr(queue_module, "ADD_DEADLINE_S", 2 * DEADLINE_S)
     proxy.mode = Mode.SILENT
 
     with pytest.raises(AddOutcomeUnknown) as caught:
