@@ -1,8 +1,7 @@
 --- Add many jobs. What they share (counter, ready lists, markers, stream cap) is done once per call.
---- @include clock errors events markers ready delayed job deduplicate remove duplicate meta intact
---- @uses id waiting_children
+--- @include clock errors job deduplicate remove duplicate staged place
+--- @uses id
 --- @error -5 ParentNotFound the parent's hash is missing
---- @event waiting waiting-children
 
 local CREATED, DUPLICATE, DEDUPLICATED, REPLACED = 0, 1, 2, 3
 
@@ -28,27 +27,16 @@ local function number_jobs(keys, jobs)
   return #numbered
 end
 
---- Put a stored job into its place. Ready jobs only join `q.line`, which is pushed at the end.
-local function place_job(q, job, job_id, timestamp)
-  local keys = q.keys
-  if job.placement == 'children' then
-    redis.call('ZADD', keys.waiting_children, integer(timestamp), job_id)
-    emit(keys, 'waiting-children', 'jobId', job_id)
-  elseif job.delay_ms > 0 then
-    delay_job(keys, job_id, timestamp + job.delay_ms)
-    q.any_delayed = true
-  else
-    join_line(q.line, job_id, job.priority, job.placement == 'lifo')
-    emit(keys, 'waiting', 'jobId', job_id)
-  end
-end
-
---- Add one job; returns its id and status. q: keys now line.
+--- Add one job; returns its id and status. q: keys now line. A job that is only staged gets its place by this add.
 local function add_job(q, job, job_id)
   local keys = q.keys
   if job.job_id ~= '' and redis.call('EXISTS', keys.prefix .. job_id) == 1 then
-    local code = attach_existing(keys, job, job_id)
-    return job_id, code < 0 and code or DUPLICATE
+    if belongs_to_another(keys.prefix .. job_id, job.parent_key, q.now) then
+      return job_id, -7
+    elseif not take_staged(keys.prefix .. job_id) then
+      attach_existing(keys, job, job_id)
+      return job_id, DUPLICATE
+    end
   end
   local timestamp = job.timestamp_ms > 0 and job.timestamp_ms or q.now
   local status = CREATED
@@ -95,23 +83,13 @@ end
 
 --- Add all jobs; returns ids and statuses in order. A status is a number, or the text of the error of this one job.
 local function add_jobs(keys, jobs, now)
-  check_intact(keys)
   local job_ids, statuses = {}, {}
-  local q = { keys = keys, now = now, line = new_line(), any_delayed = false }
+  local q = open_places(keys, now)
   local spent = number_jobs(keys, jobs)
   for i, job in ipairs(jobs) do
     job.now = now
     job_ids[i], statuses[i] = try_to_add(q, job)
   end
-  local meta = read_meta(keys)
-  if push_line(keys, q.line) then
-    mark_ready(keys, is_blocked(keys, meta))
-  end
-  if q.any_delayed then
-    mark_delayed(keys)
-  end
-  if spent > 0 then
-    trim_events(keys, meta)
-  end
+  close_places(q, spent > 0)
   return job_ids, statuses
 end

@@ -1,25 +1,29 @@
 --- Adds of an id that exists.
---- @include events parents
+--- @include events parents staged
 --- @uses completed
 --- @error -7 ParentNotReplaceable the existing job belongs to another parent
 --- @event duplicated
 
---- Leave the job as it is, whatever its state, attach it to the new parent, if any, and say so; 0 or -7.
+--- Whether an existing job belongs to another parent that still exists: a job has one parent at most.
+local function belongs_to_another(job_key, parent_key, now)
+  local owner = parent_key ~= '' and redis.call('HGET', job_key, 'parentKey')
+  return owner and owner ~= parent_key and redis.call('EXISTS', owner) == 1 and not is_abandoned(owner, now)
+end
+
+--- Leave the job as it is, whatever its state, attach it to the new parent, if any, and say so. In a flow the parent
+--- is released later, when all its children are known.
 local function attach_existing(keys, job, job_id)
   local job_key = keys.prefix .. job_id
   if job.parent_key ~= '' then
-    local owner = redis.call('HGET', job_key, 'parentKey')
-    if owner and owner ~= job.parent_key and redis.call('EXISTS', owner) == 1 then
-      return -7
-    end
     if redis.call('ZSCORE', keys.completed, job_id) then
       redis.call('HSET', job.parent_key .. ':processed', job_key, redis.call('HGET', job_key, 'returnvalue') or 'null')
-      release_parent_if_ready(job.parent_key, job.now)
+      if not job.in_flow then
+        release_parent_if_ready(job.parent_key, job.now)
+      end
     else
       redis.call('SADD', job.parent_key .. ':dependencies', job_key)
     end
     redis.call('HSET', job_key, 'parentKey', job.parent_key, 'parent', job.parent)
   end
   emit(keys, 'duplicated', 'jobId', job_id)
-  return 0
 end

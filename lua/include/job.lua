@@ -18,13 +18,22 @@ local function optional_fields(job)
   return fields
 end
 
---- Write a new job. `job`: name data opts delay_ms priority, and parent_key parent scheduler_id deduplication_id
---- where they are not ''.
-local function store_job(keys, job_id, job, timestamp)
-  redis.call('HSET', keys.prefix .. job_id, 'name', job.name, 'data', job.data, 'opts', job.opts,
+--- Write the hash of a new job. `job`: name data opts delay_ms priority, and parent_key parent scheduler_id
+--- deduplication_id where they are not ''.
+local function write_job(job_key, job, timestamp)
+  redis.call('HSET', job_key, 'name', job.name, 'data', job.data, 'opts', job.opts,
     'timestamp', integer(timestamp), 'delay', integer(job.delay_ms), 'priority', integer(job.priority),
     unpack(optional_fields(job)))
-  emit(keys, 'added', 'jobId', job_id, 'name', job.name)
+end
+
+local function announce_job(keys, job_id, name)
+  emit(keys, 'added', 'jobId', job_id, 'name', name)
+end
+
+--- Write a new job and say so.
+local function store_job(keys, job_id, job, timestamp)
+  write_job(keys.prefix .. job_id, job, timestamp)
+  announce_job(keys, job_id, job.name)
 end
 
 --- Store a job and put it in its place: what schedulers and keep-last deduplication do at `now`.

@@ -7,6 +7,7 @@
     |   |-- JobNotFound  -1     |-- JobNotInState  -3   .expected
     |   |-- PendingChildren -4  |-- ParentNotFound -5   |-- ParentNotReplaceable -7
     |   |-- OwnedByScheduler -8 |-- FailedChildren -9   |-- JobFailed
+    |   |-- FlowCycle -21
     |   `-- LockError -- LockMissing -2, LockLost -6
     |-- SchedulerError -- SchedulerIdTaken -10, SchedulerSlotsBusy -11
     |-- AddOutcomeUnknown       |-- BulkAddError  .results
@@ -91,6 +92,10 @@ class OwnedByScheduler(JobError):
 
 class FailedChildren(JobError):
     """The job has failed children with the policy to fail it, and cannot complete. It fails without another attempt."""
+
+
+class FlowCycle(JobError):
+    """A job of the flow is an ancestor of its root, so that each would wait for the other. Nothing was added."""
 
 
 class JobFailed(JobError):
@@ -216,6 +221,7 @@ CODES: Final[Mapping[int, type[PyqueueError]]] = MappingProxyType(
         -10: SchedulerIdTaken,
         -11: SchedulerSlotsBusy,
         -20: StaleExchange,
+        -21: FlowCycle,
     }
 )
 

@@ -58,11 +58,12 @@ async def add_jobs(store: Store, rows: Sequence[AddRow], *, sender: str = "", se
     if isinstance(reply, int):
         raise error_from_code(reply, queue=store.keys.queue, command="add_jobs")
     now_ms, job_ids, statuses = reply
-    results = [_result(store.keys.queue, text(i), s) for i, s in zip(job_ids, statuses, strict=True)]
+    results = [add_result(store.keys.queue, text(i), s) for i, s in zip(job_ids, statuses, strict=True)]
     return AddReply(number(now_ms), results)
 
 
-def _result(queue: str, job_id: str, status: int | bytes | str) -> Added | PyqueueError:
+def add_result(queue: str, job_id: str, status: int | bytes | str) -> Added | PyqueueError:
+    """What a script's status of one job means: added, or the error of this one job."""
     if not isinstance(status, int):
         message = text(status)
         return refusal_of(ResponseError(message)) or ScriptError(

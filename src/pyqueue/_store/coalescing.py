@@ -12,35 +12,36 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from pyqueue._store.adding import MAX_ADDS, AddReply
-from pyqueue._store.record import AddRow
 from pyqueue.errors import PyqueueError
 
-Send: TypeAlias = Callable[[Sequence[AddRow]], Awaitable[AddReply]]
+RowT = TypeVar("RowT")
 
-_Entry: TypeAlias = tuple[Sequence[AddRow], asyncio.Future[AddReply]]
+Send: TypeAlias = Callable[[Sequence[RowT]], Awaitable[AddReply]]
+
+_Entry: TypeAlias = tuple[Sequence[RowT], asyncio.Future[AddReply]]
 
 
-class AddBuffer:
+class AddBuffer(Generic[RowT]):
     """Adds that wait for the next call. One caller's cancellation or bad job does not touch the others."""
 
     __slots__ = ("_closed", "_flush", "_send", "_waiting")
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send[RowT]) -> None:
         self._send = send
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[_Entry[RowT]] = deque()
         self._flush: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def add(self, rows: Sequence[AddRow]) -> AddReply:
+    async def add(self, rows: Sequence[RowT]) -> AddReply:
         """Send up to MAX_ADDS jobs with the next call, all in the same one; returns their part of its reply.
 
         If the caller is cancelled before that call leaves, its jobs are not added; afterwards they may be.
         """
         if self._closed:
-            raise PyqueueError("the queue is closed: add to it before close(), or make another Queue")
+            raise PyqueueError("it is closed: add before close(), or make another Queue or FlowProducer")
         answer: asyncio.Future[AddReply] = asyncio.get_running_loop().create_future()
         self._waiting.append((rows, answer))
         if self._flush is None or self._flush.done():
@@ -74,9 +75,9 @@ class AddBuffer:
             else:
                 _answer(batch, reply)
 
-    def _next_batch(self) -> list[_Entry]:
+    def _next_batch(self) -> list[_Entry[RowT]]:
         """What goes into the next call: whole entries, in order, without those whose callers have gone."""
-        batch: list[_Entry] = []
+        batch: list[_Entry[RowT]] = []
         size = 0
         while self._waiting:
             rows, answer = self._waiting[0]
@@ -89,7 +90,7 @@ class AddBuffer:
         return batch
 
 
-def _answer(batch: Sequence[_Entry], reply: AddReply) -> None:
+def _answer(batch: Sequence[_Entry[RowT]], reply: AddReply) -> None:
     first = 0
     for rows, answer in batch:
         if not answer.done():
@@ -97,7 +98,7 @@ def _answer(batch: Sequence[_Entry], reply: AddReply) -> None:
         first += len(rows)
 
 
-def _fail(batch: Sequence[_Entry], error: BaseException) -> None:
+def _fail(batch: Sequence[_Entry[RowT]], error: BaseException) -> None:
     for _, answer in batch:
         if answer.done():
             continue

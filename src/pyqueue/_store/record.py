@@ -31,6 +31,7 @@ from pyqueue.options import (
     Telemetry,
 )
 from pyqueue.outcomes import KEEP_ALL, Keep
+from pyqueue.types import Raw
 from pyqueue.validation import OptionModel
 
 
@@ -142,6 +143,21 @@ def encode_template(options: JobOptions) -> Template:
         dedup="" if dedup is None else _json(_camel_fields(dedup)),
     )
     return Template(row, options.size_limit)
+
+
+def added_fields(row: AddRow, now_ms: int) -> dict[str, Raw]:
+    """The fields that a script stores for a new job."""
+    fields: dict[str, Raw] = {
+        Field.NAME: row.name,
+        Field.DATA: row.data,
+        Field.OPTIONS: row.opts,
+        Field.TIMESTAMP: str(row.timestamp_ms or now_ms),
+        Field.DELAY: str(row.delay_ms),
+        Field.PRIORITY: str(row.priority),
+    }
+    if row.parent:
+        fields |= {Field.PARENT_KEY: row.parent_key, Field.PARENT: row.parent}
+    return fields
 
 
 def encode_options(options: JobOptions) -> str:

@@ -1,0 +1,95 @@
+--- Large flows in steps: store all nodes, then give parents their places, then leaves. A parent knows all its children
+--- before one of them can run.
+--- @include staged job duplicate flow
+--- @error -5 ParentNotFound the root's parent is missing
+--- @event added
+
+--- Placed by this call, or left as it is: another add of the same id was first.
+local DONE, EXISTS = 0, 1
+
+--- Why a node cannot be added; 0 if it can. Only a root has a parent outside of its flow.
+local function refuse_node(node, now)
+  if node.is_root == 1 and node.parent_key ~= '' and redis.call('EXISTS', node.parent_key) == 0 then
+    return -5
+  end
+  return belongs_to_another(node.prefix .. node.job_id, node.parent_key, now) and -7 or 0
+end
+
+--- Take over what an abandoned flow left of a node: its parent there need not wait for it.
+local function leave_abandoned(job_key, parent_key)
+  local owner = redis.call('HGET', job_key, 'parentKey')
+  if owner and owner ~= parent_key then
+    redis.call('SREM', owner .. ':dependencies', job_key)
+  end
+  redis.call('DEL', job_key)
+end
+
+--- Store one node without a place. It joins `links` (parent key -> job keys), save a root: its parent outside of the
+--- flow must not wait for a node that may never get a place.
+local function stage_node(queues, node, stamp, links)
+  local code = refuse_node(node, queues.now)
+  if code < 0 then
+    return code
+  end
+  local job_key = node.prefix .. node.job_id
+  if redis.call('EXISTS', job_key) == 1 then
+    if redis.call('HEXISTS', job_key, STAGED) == 0 then
+      node.in_flow = true
+      attach_existing(queue_of(queues, node.prefix).keys, node, node.job_id)
+      return EXISTS
+    end
+    leave_abandoned(job_key, node.parent_key)
+  end
+  write_job(job_key, node, node.timestamp_ms > 0 and node.timestamp_ms or queues.now)
+  redis.call('HSET', job_key, STAGED, stamp)
+  if node.is_root == 0 then
+    links[node.parent_key] = links[node.parent_key] or {}
+    table.insert(links[node.parent_key], job_key)
+  end
+  return DONE
+end
+
+--- Store nodes, parents before children, and all their links.
+local function stage_nodes(nodes, now, stamp)
+  local queues, links, statuses = new_queues(now), {}, {}
+  spend_numbers(queues, nodes)
+  for i, node in ipairs(nodes) do
+    statuses[i] = stage_node(queues, node, stamp, links)
+  end
+  for parent_key, job_keys in pairs(links) do
+    redis.call('SADD', parent_key .. ':dependencies', unpack(job_keys))
+  end
+  close_queues(queues)
+  return statuses
+end
+
+--- Give one stored node its place; a node that existed before has one.
+local function place_node(queues, node)
+  local job_key = node.prefix .. node.job_id
+  if node.parent_key ~= '' and redis.call('EXISTS', node.parent_key) == 0 then
+    return -5
+  elseif not take_staged(job_key) then
+    return EXISTS
+  end
+  local q = queue_of(queues, node.prefix)
+  announce_job(q.keys, node.job_id, node.name)
+  if node.parent_key ~= '' then
+    redis.call('SADD', node.parent_key .. ':dependencies', job_key)
+  end
+  place_job(q, node, node.job_id, node.timestamp_ms)
+  return DONE
+end
+
+--- Give stored nodes their places; parents whose children all had completed before are released.
+local function place_nodes(nodes, now)
+  local queues, parent_keys, statuses = new_queues(now), {}, {}
+  for i, node in ipairs(nodes) do
+    statuses[i] = place_node(queues, node)
+    if node.placement == 'children' then
+      parent_keys[#parent_keys + 1] = node.prefix .. node.job_id
+    end
+  end
+  close_queues(queues)
+  release_parents(parent_keys, now)
+  return statuses
+end
