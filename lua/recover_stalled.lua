@@ -21,9 +21,10 @@
 --- @arg resume int 1 = go on with a check whose call before reached its bound
 --- @return [recovered ids, 1 if the check must be resumed else 0]
 --- @event waiting stalled
---- @include clock intact recover
+--- @include clock intact memory recover
 
 check_intact(keys)
+write_even_when_full(prefix)
 if resume == 0 and not redis.call('SET', keys.stalled_check, integer(resolve_now(now_ms)), 'PX', interval_ms, 'NX') then
   return { {}, 0 }
 end

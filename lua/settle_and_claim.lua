@@ -37,7 +37,7 @@
 --- @rows outcomes id token kind value stacktrace number:int attempts:int keep_count:int keep_age_s:int keep_limit:int
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
 --- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms]; claimed: rows of id, token, flat fields
---- @include clock settle claim replay delayed intact
+--- @include clock settle claim replay delayed intact memory
 
 local now = resolve_now(now_ms)
 local worker = {
@@ -52,11 +52,8 @@ elseif record then
   return replay_exchange(keys, record, worker, now)
 end
 
--- The first write decides whether Redis refuses the script for lack of memory. DEL never is refused, so finished
--- jobs can be settled, and memory given back, on a full server.
-redis.call('DEL', prefix .. 'pyq:none')
-
 check_intact(keys)
+write_even_when_full(prefix)
 local q = { keys = keys, now = now, meta = read_meta(keys) }
 local promoted = promote_before_retry(q, outcomes)
 local codes, finished = settle_jobs(q, outcomes, metrics_points)
