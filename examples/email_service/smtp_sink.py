@@ -102,8 +102,10 @@ class Postmaster:
             self._ledger.changed.notify_all()
         try:
             yield
-        finally:
-            self._ledger.receiving -= 1
+        finally:  # also when the client went away, which cancels the handler
+            async with self._ledger.changed:
+                self._ledger.receiving -= 1
+                self._ledger.changed.notify_all()
 
 
 class SmtpSink:
