@@ -34,7 +34,7 @@ from examples.email_service.display import Progress, ProgressDisplay, result_tab
 from examples.email_service.jobs import EmailJob, EmailQueue, open_queue
 from examples.email_service.mail import Mailer
 from examples.email_service.processes import Child, ChildFailed, Crew
-from examples.email_service.settings import Settings
+from examples.email_service.settings import Settings, load_settings
 from examples.email_service.smtp_sink import SmtpSink
 from examples.email_service.traffic import Answers, plan_invites, post_invites
 from pyqueue import JobState, PyqueueError
@@ -95,11 +95,11 @@ def _positive(text: str) -> int:
     return number
 
 
-async def perform(options: Options, directory: Path, console: Console) -> Report:
+async def perform(options: Options, environment: Settings, directory: Path, console: Console) -> Report:
     """One run from start to end, with its table; raises ChildFailed when a process does not come up or dies."""
     started = monotonic()
     async with SmtpSink() as sink:
-        settings = settings_of_the_run(options, directory, sink.port)
+        settings = settings_of_the_run(options, environment, directory, sink.port)
         async with shared_queue(settings, options) as queue, Crew(directory) as crew:
             apis = await start_children(options, settings, crew)
             console.print(
@@ -127,19 +127,22 @@ async def perform(options: Options, directory: Path, console: Console) -> Report
     return report
 
 
-def settings_of_the_run(options: Options, directory: Path, smtp_port: int) -> Settings:
-    """What all children have in common."""
-    settings = Settings(
-        redis_url=options.redis or f"embedded://{directory / 'redis'}",
-        queue_prefix=f"email-demo-{uuid.uuid4().hex[:8]}",
-        start_email_worker=False,
-        api_port=0,
-        smtp_host="127.0.0.1",
-        smtp_port=smtp_port,
-        shutdown_timeout=SHUTDOWN_S,
-    )
+def settings_of_the_run(options: Options, settings: Settings, directory: Path, smtp_port: int) -> Settings:
+    """What all children have in common: the environment's settings with the servers of this run."""
     stalling = {"lock_duration_ms": KILL_LOCK_MS, "stalled_interval_ms": KILL_STALLED_INTERVAL_MS}
-    return settings.model_copy(update=stalling) if options.kill else settings
+    return settings.model_copy(
+        update={
+            "redis_url": options.redis or f"embedded://{directory / 'redis'}",
+            "queue_prefix": f"email-demo-{uuid.uuid4().hex[:8]}",
+            "start_email_worker": False,
+            "api_host": "127.0.0.1",
+            "api_port": 0,
+            "smtp_host": "127.0.0.1",
+            "smtp_port": smtp_port,
+            "shutdown_timeout": SHUTDOWN_S,
+            **(stalling if options.kill else {}),
+        }
+    )
 
 
 @asynccontextmanager
@@ -263,12 +266,12 @@ def record_of(job: EmailJob, state: JobState) -> JobRecord:
     )
 
 
-async def run(options: Options, console: Console) -> int:
+async def run(options: Options, environment: Settings, console: Console) -> int:
     """Perform in a temporary directory, report what was wrong; returns the exit status."""
     directory = Path(tempfile.mkdtemp(prefix="pyqueue-email-"))
     faults: Sequence[str] = ()
     try:
-        faults = (await perform(options, directory, console)).faults
+        faults = (await perform(options, environment, directory, console)).faults
     except* (ChildFailed, PyqueueError, redis.exceptions.RedisError, httpx.HTTPError) as failures:
         faults = [str(failure) or repr(failure) for failure in leaves(failures)]
     finally:
@@ -290,7 +293,7 @@ def leaves(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
             yield error
 
 
-async def run_until_signalled(options: Options, console: Console) -> int:
+async def run_until_signalled(options: Options, environment: Settings, console: Console) -> int:
     """Run; SIGINT and SIGTERM end it early, children and server first."""
     status = 128 + signal.SIGTERM
 
@@ -301,14 +304,14 @@ async def run_until_signalled(options: Options, console: Console) -> int:
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(obey_signals, tasks.cancel_scope)
-        status = await run(options, console)
+        status = await run(options, environment, console)
         tasks.cancel_scope.cancel()
     return status
 
 
 def main() -> None:
     """Entry point of the demonstration."""
-    sys.exit(anyio.run(run_until_signalled, parse_options(), Console()))
+    sys.exit(anyio.run(run_until_signalled, parse_options(), load_settings(), Console()))
 
 
 if __name__ == "__main__":

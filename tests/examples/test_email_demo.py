@@ -1,6 +1,7 @@
 """The demonstration: its audit notices every kind of fault, and a run of it ends well."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -156,9 +157,9 @@ def test_bad_options_end_with_status_2(arguments: list[str]) -> None:
     assert exit_status.value.code == 2
 
 
-def run_demo(*arguments: str, temporary: Path) -> subprocess.CompletedProcess[str]:
+def run_demo(*arguments: str, temporary: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "examples.email_service.demo", *arguments]
-    environment = {**os.environ, "TMPDIR": str(temporary)}
+    environment = {**os.environ, "TMPDIR": str(temporary), **variables}
     return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100)
 
 
@@ -196,3 +197,32 @@ def test_a_run_in_which_a_worker_is_killed_loses_nothing(server: RedisServer, tm
     assert left_behind(tmp_path) == []
     with redis.Redis.from_url(server.url) as client:
         assert list(client.scan_iter("email-demo-*")) == []
+
+
+def test_a_bad_variable_ends_the_run_with_its_name(tmp_path: Path) -> None:
+    done = run_demo(temporary=tmp_path, LOG_LEVEL="loud")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("bad configuration: LOG_LEVEL: ")
+
+
+def test_a_redis_that_does_not_answer_ends_the_run_with_its_address(tmp_path: Path, free_tcp_port: int) -> None:
+    done = run_demo("--redis", f"redis://127.0.0.1:{free_tcp_port}", temporary=tmp_path)
+
+    assert done.returncode == 1
+    assert f"127.0.0.1:{free_tcp_port}" in done.stdout
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.needs_server
+@pytest.mark.timeout(60)
+def test_sigterm_ends_the_run_with_its_children_and_its_server(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "examples.email_service.demo"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        assert "are ready" in demo.stdout.readline()
+        demo.terminate()
+        assert demo.wait(timeout=30) == 128 + signal.SIGTERM
+
+    assert left_behind(tmp_path) == []
