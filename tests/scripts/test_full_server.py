@@ -1,4 +1,4 @@
-"""The scripts on a server without memory: jobs that are done give memory back, new ones are refused and leave nothing."""
+"""The scripts on a server without memory: what is done gives memory back, new jobs are refused and leave nothing."""
 
 from __future__ import annotations
 

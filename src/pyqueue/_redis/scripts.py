@@ -37,6 +37,7 @@ _PACKAGE: Final = Path(__file__).resolve().parent.parent
 _DIRECTORIES: Final = (_PACKAGE / "_lua", _PACKAGE.parent.parent / "lua")
 _TAG: Final = re.compile(r"^@(\w+)\s*(.*)$")
 _NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")
+_ROW_FIELD: Final = re.compile(r"^([a-z][a-z0-9_]*)(?::int)?$")
 
 
 class ScriptHeaderError(Exception):
@@ -149,6 +150,8 @@ def load(name: str) -> Script:
 
 def read_header(path: Path) -> Header:
     """Parse one Lua file; ScriptHeaderError names what is wrong and where."""
+    if not path.is_file():
+        raise ScriptHeaderError(f"there is no lua/{path.relative_to(directory()).as_posix()}")
     lines = path.read_text(encoding="utf-8").splitlines()
     reader = _HeaderReader(path.stem)
     end = 0
@@ -199,9 +202,18 @@ class _HeaderReader:
             return "expected a negative code"
         if tag == "uses" and not set(words) <= set(SUFFIXES):
             return f"{sorted(set(words) - set(SUFFIXES))} are no attributes of QueueKeys"
-        if tag == "rows" and "rows" in self.entries:
+        if tag in {"key", "arg"} and words[0] in {entry[0] for entry in self.entries.get(tag, [])}:
+            return f"{words[0]} is declared twice"
+        return self._rows_problem(words[1:]) if tag == "rows" else ""
+
+    def _rows_problem(self, fields: list[str]) -> str:
+        names = [match[1] for field in fields if (match := _ROW_FIELD.match(field))]
+        if "rows" in self.entries:
             return "only one per script"
-        return ""
+        if len(names) != len(fields):
+            return "expected NAME field[:int] ..."
+        twice = sorted({name for name in names if names.count(name) > 1})
+        return f"{twice[0]} is declared twice" if twice else ""
 
     def _triples(self, tag: str) -> tuple[tuple[str, str, str], ...]:
         return tuple((w[0], w[1], " ".join(w[2:])) for w in self.entries.get(tag, []))
@@ -246,7 +258,10 @@ def _ordered_includes(header: Header) -> list[Header]:
         if name in path:
             raise ScriptHeaderError(f"{header.name}: includes form a cycle: {' -> '.join((*path, name))}")
         if name not in ordered:
-            include = _include(name)
+            try:
+                include = _include(name)
+            except ScriptHeaderError as error:
+                raise ScriptHeaderError(f"{header.name}: @include {name}: {error}") from None
             for needed in include.includes:
                 visit(needed, (*path, name))
             ordered[name] = include

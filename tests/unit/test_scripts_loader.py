@@ -1,0 +1,296 @@
+"""The loader of the Lua scripts: headers, includes, bindings, arguments. No Redis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from hashlib import sha1
+from pathlib import Path
+
+import pytest
+
+from pyqueue._redis import scripts
+from pyqueue._redis.keys import QueueKeys
+from pyqueue._redis.scripts import Script, ScriptHeaderError
+from pyqueue.errors import CODES
+
+Write = Callable[..., None]
+
+WHOLE = """\
+--- Do one thing.
+--- In more than one line.
+--- Transition: wait -> active.
+--- @key wait list ids ready to run
+--- continued without binding anything
+--- @key meta hash
+--- @derived {prefix}{id} hash one job
+--- @arg prefix string key prefix
+--- @arg limit int how many
+--- @rows jobs id size:int
+--- @return ids
+--- @error -1 JobNotFound it is gone
+--- @event waiting active
+--- @event active
+--- @include one two
+
+local x = limit
+return x
+"""
+
+
+def _clear_caches() -> None:
+    for cached in (scripts.directory, scripts.load, scripts._include):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Write Lua files into a directory of the test's own: `write(name=text)` a script, `write(include_x=text)`."""
+    (tmp_path / "include").mkdir()
+
+    def write_files(**texts: str) -> None:
+        for name, text in texts.items():
+            path = tmp_path / (f"include/{name[8:]}" if name.startswith("include_") else name)
+            path.with_suffix(".lua").write_text(text, encoding="utf-8")
+
+    monkeypatch.setattr(scripts, "_DIRECTORIES", (tmp_path / "missing", tmp_path))
+    _clear_caches()
+    yield write_files
+    _clear_caches()
+
+
+def include(name: str, *lines: str) -> str:
+    """An include that defines one function."""
+    header = [f"--- {name}.", *(f"--- {line}" for line in lines)]
+    return "\n".join([*header, f"local function {name}() return 1 end"]) + "\n"
+
+
+@pytest.fixture
+def whole(write: Write) -> Script:
+    """A script that uses the whole grammar."""
+    write(
+        whole=WHOLE,
+        include_one=include("one", "@include two", "@uses wait", "@event drained"),
+        include_two=include("two", "@error -2 LockMissing the lock expired"),
+    )
+    return scripts.load("whole")
+
+
+def test_every_part_of_a_header_is_read(whole: Script) -> None:
+    header = whole.header
+    assert header.summary == "Do one thing. In more than one line."
+    assert header.transition == "wait -> active."
+    assert header.keys == (("wait", "list", "ids ready to run"), ("meta", "hash", ""))
+    assert header.derived == (("{prefix}{id}", "hash", "one job"),)
+    assert header.args == (("prefix", "string", "key prefix"), ("limit", "int", "how many"))
+    assert header.rows == ("jobs", ("id", "size:int"))
+    assert header.returns == "ids"
+    assert header.includes == ("one", "two")
+    assert header.body == "local x = limit\nreturn x"
+
+
+def test_a_script_knows_what_its_includes_add(whole: Script) -> None:
+    assert whole.keys == ("wait", "meta")
+    assert whole.args == ("prefix", "limit")
+    assert whole.row_fields == ("id", "size")
+    assert whole.errors == {-1: "JobNotFound", -2: "LockMissing"}
+    assert whole.events == ("active", "drained", "waiting")
+
+
+def test_includes_come_once_dependencies_first_and_before_the_bindings(whole: Script) -> None:
+    assert whole.includes == ("two", "one")
+    marks = ["function two()", "function one()", "wait = KEYS[1]", "meta = KEYS[2]", "ARGV[1]", "return x"]
+    places = [whole.text.index(mark) for mark in marks]
+    assert places == sorted(places)
+    assert whole.text.count("function two()") == 1
+
+
+def test_names_are_bound_to_keys_and_arguments(whole: Script) -> None:
+    assert "local prefix = ARGV[1]\nkeys.prefix = prefix\nlocal limit = tonumber(ARGV[2])" in whole.text
+    assert "for i = 3, #ARGV, 2 do" in whole.text
+    assert "id = ARGV[i + 0]," in whole.text
+    assert "size = tonumber(ARGV[i + 1])," in whole.text
+
+
+def test_the_hash_is_that_of_the_text(whole: Script) -> None:
+    assert whole.sha == sha1(whole.text.encode(), usedforsecurity=False).hexdigest()
+
+
+def test_a_script_is_assembled_once(whole: Script) -> None:
+    assert scripts.load("whole") is whole
+
+
+def test_the_scripts_of_the_directory_are_listed(write: Write) -> None:
+    write(b="--- B.", a="--- A.", include_c="--- C.")
+
+    assert scripts.names() == ["a", "b"]
+
+
+def test_arguments_are_packed_by_name_then_rows(whole: Script) -> None:
+    assert whole.pack({"limit": 5, "prefix": "p:"}, [("a", 1), ["b", 2]]) == ["p:", 5, "a", 1, "b", 2]
+    assert whole.pack({"limit": 5, "prefix": "p:"}) == ["p:", 5]
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        ({"prefix": "p:"}, r"script whole: missing arguments \['limit'\], unknown arguments \[\]"),
+        ({"prefix": "p:", "limit": 1, "limits": 2}, r"missing arguments \[\], unknown arguments \['limits'\]"),
+        ({}, r"missing arguments \['prefix', 'limit'\]"),
+    ],
+)
+def test_a_wrong_argument_name_fails_before_the_network(whole: Script, args: dict[str, int], problem: str) -> None:
+    with pytest.raises(TypeError, match=problem):
+        whole.pack(args)
+
+
+@pytest.mark.parametrize("row", [(), ("a",), ("a", 1, 2)])
+def test_a_row_of_the_wrong_width_fails_before_the_network(whole: Script, row: tuple[str, ...]) -> None:
+    with pytest.raises(TypeError, match=f"script whole: a row has {len(row)} fields, it must have 2"):
+        whole.pack({"prefix": "p:", "limit": 1}, [("a", 1), row])
+
+
+def test_rows_for_a_script_without_rows_fail(write: Write) -> None:
+    write(plain="--- Plain.\nreturn 1")
+
+    with pytest.raises(TypeError, match="a row has 1 fields, it must have 0"):
+        scripts.load("plain").pack({}, [("a",)])
+
+
+def test_keys_are_bound_in_the_order_of_the_header_and_remembered(whole: Script) -> None:
+    keys = QueueKeys("bull", "email")
+
+    assert whole.bind(keys) == ("bull:email:wait", "bull:email:meta")
+    assert whole.bind(keys) is whole.bind(QueueKeys("bull", "email"))
+    assert whole.bind(QueueKeys("bull", "sms")) == ("bull:sms:wait", "bull:sms:meta")
+
+
+#: A header line that cannot be read, and what is said about it.
+DEFECTS = [
+    ("@kye wait list", "unknown tag"),
+    ("@key", "too few words"),
+    ("@key wait", "too few words"),
+    ("@key waiting list", "waiting is no attribute of QueueKeys"),
+    ("@arg limit", "too few words"),
+    ("@arg limit float", "expected NAME int|string"),
+    ("@arg Limit int", "expected NAME int|string"),
+    ("@arg key-count int", "expected NAME int|string"),
+    ("@rows jobs", "too few words"),
+    ("@rows jobs id size:float", "expected NAME field[:int] ..."),
+    ("@rows jobs id Size", "expected NAME field[:int] ..."),
+    ("@rows jobs id id:int", "id is declared twice"),
+    ("@error 1 JobNotFound", "expected a negative code"),
+    ("@error -x JobNotFound", "expected a negative code"),
+    ("@error -1", "too few words"),
+    ("@event", "too few words"),
+    ("@include", "too few words"),
+    ("@return", "too few words"),
+    ("@uses waiting", "['waiting'] are no attributes of QueueKeys"),
+    ("@derived {prefix}{id}", "too few words"),
+    ("@key meta hash", "meta is declared twice"),
+    ("@arg prefix int", "prefix is declared twice"),
+    ("@rows more id", "only one per script"),
+]
+
+
+@pytest.mark.parametrize(("line", "problem"), DEFECTS, ids=[line for line, _ in DEFECTS])
+def test_a_header_that_cannot_be_read_names_file_and_line(write: Write, line: str, problem: str) -> None:
+    header = ["Broken.", "@key meta hash settings", "@arg prefix string prefix"]
+    if problem.startswith("only one"):
+        header.append("@rows jobs id")
+    write(broken="\n".join(f"--- {text}" for text in [*header, line]) + "\nreturn 1")
+
+    with pytest.raises(
+        ScriptHeaderError, match=re.escape(f"broken.lua:{len(header) + 1}: @{line[1:].split()[0]}: {problem}")
+    ):
+        scripts.load("broken")
+
+
+@pytest.mark.parametrize("text", ["return 1", "--- @key wait list\nreturn 1", "-- A plain comment.\nreturn 1", ""])
+def test_a_script_needs_a_summary(write: Write, text: str) -> None:
+    write(mute=text)
+
+    with pytest.raises(ScriptHeaderError, match=r"mute\.lua: the header has no summary"):
+        scripts.load("mute")
+
+
+@pytest.mark.parametrize("line", ["@key wait list", "@arg prefix string", "@rows jobs id"])
+def test_an_include_may_not_bind(write: Write, line: str) -> None:
+    write(script="--- Script.\n--- @include one\nreturn 1", include_one=include("one", line))
+
+    with pytest.raises(ScriptHeaderError, match="include one: @key, @arg and @rows belong to scripts"):
+        scripts.load("script")
+
+
+def test_a_script_may_not_use_what_it_does_not_declare(write: Write) -> None:
+    write(script="--- Script.\n--- @uses wait\nreturn 1")
+
+    with pytest.raises(ScriptHeaderError, match="script: @uses belongs to includes"):
+        scripts.load("script")
+
+
+def test_the_keys_of_every_include_must_be_declared(write: Write) -> None:
+    write(
+        script="--- Script.\n--- @key wait list\n--- @include one\nreturn 1",
+        include_one=include("one", "@include two"),
+        include_two=include("two", "@uses wait active meta"),
+    )
+
+    with pytest.raises(ScriptHeaderError, match=r"script: include two uses undeclared keys \['active', 'meta'\]"):
+        scripts.load("script")
+
+
+@pytest.mark.parametrize("needs", [("two", "one"), ("one", "one")])
+def test_a_cycle_of_includes_is_shown(write: Write, needs: tuple[str, str]) -> None:
+    first, second = needs
+    write(
+        script="--- Script.\n--- @include one\nreturn 1",
+        include_one=include("one", f"@include {first}"),
+        include_two=include("two", f"@include {second}"),
+    )
+
+    path = "one -> two -> one" if first == "two" else "one -> one"
+    with pytest.raises(ScriptHeaderError, match=f"script: includes form a cycle: {path}"):
+        scripts.load("script")
+
+
+def test_a_missing_include_names_who_wants_it(write: Write) -> None:
+    write(script="--- Script.\n--- @include one\nreturn 1", include_one=include("one", "@include gone"))
+
+    with pytest.raises(ScriptHeaderError, match=r"script: @include gone: there is no lua/include/gone\.lua"):
+        scripts.load("script")
+
+
+def test_a_missing_script_is_told(write: Write) -> None:
+    with pytest.raises(ScriptHeaderError, match=r"there is no lua/gone\.lua"):
+        scripts.load("gone")
+
+
+def test_an_installation_without_scripts_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(scripts, "_DIRECTORIES", (tmp_path / "a", tmp_path / "b"))
+    scripts.directory.cache_clear()
+    try:
+        with pytest.raises(FileNotFoundError, match=r"Lua scripts are in none of .*: reinstall pyqueue-redis"):
+            scripts.directory()
+    finally:
+        scripts.directory.cache_clear()
+
+
+@pytest.mark.parametrize("name", scripts.names())
+def test_the_scripts_of_the_library_load(name: str) -> None:
+    script = scripts.load(name)
+
+    assert script.header.summary.endswith(".")
+    assert script.keys, "a cluster needs a key to know where to run the script"
+
+
+def test_every_code_of_the_scripts_is_in_the_table_of_errors() -> None:
+    declared: dict[int, set[str]] = {}
+    for path in scripts.directory().rglob("*.lua"):
+        for code, error, text in scripts.read_header(path).errors:
+            assert text, f"{path}: @error {code} says nothing"
+            declared.setdefault(code, set()).add(error)
+
+    assert {code: names for code, names in declared.items() if names != {CODES[code].__name__}} == {}
+    # Codes of job schedulers, whose scripts come later.
+    assert set(CODES) - set(declared) <= {-10, -11}
