@@ -41,6 +41,7 @@ from pyqueue.errors import (
     Unrecoverable,
     WaitForChildren,
 )
+from pyqueue.events import QueueEvents
 from pyqueue.job import Job
 from pyqueue.options import Backoff, Deduplication, JobOptions, JobSpec, RateLimit, Retention
 from pyqueue.queue import Queue
@@ -74,6 +75,7 @@ __all__ = [
     "PendingChildren",
     "PyqueueError",
     "Queue",
+    "QueueEvents",
     "QueueHasActiveJobs",
     "QueueNotPaused",
     "RateLimit",

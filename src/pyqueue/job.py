@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, cast
+
+import anyio
 
 from pyqueue import payload
 from pyqueue._store import changing, inspecting
+from pyqueue._store.inspecting import JOB_COMPLETED
 from pyqueue._store.record import Field
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, extend_locks, settle_and_claim
 from pyqueue._store.snapshot import UNDECODED, DataT, ResultT, Snapshot
 from pyqueue._store.store import Store
-from pyqueue.durations import milliseconds
-from pyqueue.errors import DelayJob, JobError, ScriptError, WaitForChildren, error_from_code
+from pyqueue.durations import milliseconds, seconds
+from pyqueue.errors import DelayJob, JobError, JobFailed, ScriptError, WaitForChildren, error_from_code
 from pyqueue.options import JobOptions
 from pyqueue.outcomes import Delayed, Outcome, Released, WaitingForChildren
 from pyqueue.states import JobState
@@ -62,6 +65,22 @@ class Job(Snapshot[DataT, ResultT]):
     async def state(self) -> JobState:
         """Where it is now. One round trip, O(log n); O(n) in the wait list for a job waiting there."""
         return await inspecting.get_state(self._store, self.id)
+
+    async def result(self, timeout: float | timedelta | None = None) -> ResultT:
+        """Wait until it has ended, and return its value. `timeout` in seconds; None waits for ever.
+
+        Raises JobFailed with the reason when it failed, JobNotFound when it does not exist (any more), TimeoutError.
+        Works for jobs of a `Queue`. Two round trips, and one connection for all who wait on one queue.
+        """
+        if self._store.finishes is None:
+            raise JobError("its end can be waited for only with a job from a Queue", job_id=self.id, queue=self.queue)
+        with anyio.fail_after(None if timeout is None else seconds(timeout)):
+            code, value = await self._store.finishes.wait(self.id)
+        if code < 0:
+            raise error_from_code(code, job_id=self.id, queue=self.queue, command="result")
+        if code != JOB_COMPLETED:
+            raise JobFailed(value, job_id=self.id, queue=self.queue)
+        return cast(ResultT, payload.decode(value, what="return value"))
 
     async def update_progress(self, progress: Any) -> None:
         """Store and announce progress, any JSON value. One round trip."""
@@ -193,7 +212,7 @@ class Job(Snapshot[DataT, ResultT]):
         self, outcome: Outcome, token: str | None, command: str, fetch_next: bool = False
     ) -> ExchangeReply:
         token = self.token if token is None else token
-        claim = self._claim._replace(count=int(fetch_next), token=token)
+        claim = self._claim._replace(jobs=int(fetch_next), token=token)
         reply = await settle_and_claim(self._store, [Settlement(self.id, token, outcome)], claim)
         code = reply.codes[0]
         if isinstance(code, str):

@@ -24,12 +24,13 @@ from pyqueue._redis.replies import number
 from pyqueue._store import controlling, inspecting
 from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs
 from pyqueue._store.coalescing import AddBuffer
+from pyqueue._store.listening import FinishListener, publish_event
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
 from pyqueue._store.sender import Sender
 from pyqueue._store.store import Store
 from pyqueue.errors import AddOutcomeUnknown, BulkAddError, ConfigurationError, PyqueueError
 from pyqueue.job import Job
-from pyqueue.names import check_queue_name
+from pyqueue.names import check_queue_name, check_text
 from pyqueue.options import JobOptionFields, JobOptions, JobSpec, QueueOptionFields, QueueOptions, merge_options
 from pyqueue.types import SERVER_CLOCK, Clock
 from pyqueue.views.jobs import Jobs, Progress
@@ -91,7 +92,13 @@ class Queue(Generic[DataT, ResultT]):
             raise ConfigurationError(
                 f"prefix is {self.options.prefix!r}: on Redis Cluster it needs a hash tag, such as '{{bull}}'"
             )
-        self._store = Store(self._connection.commands, QueueKeys(self.options.prefix, self.name), clock)
+        keys = QueueKeys(self.options.prefix, self.name)
+        self._finishes = FinishListener(
+            Store(self._connection.commands, keys, clock),
+            lambda: self._connection.lane(blocking=True),
+            Outage(f"results of {self.name}: {self._connection.url_safe}"),
+        )
+        self._store = Store(self._connection.commands, keys, clock, self._finishes)
         self._sender = Sender(Outage(f"queue {self.name}: {self._connection.url_safe}"))
         self._buffer = AddBuffer(self._send)
         self._is_described = self.options.skip_metas_update
@@ -196,6 +203,18 @@ class Queue(Generic[DataT, ResultT]):
         """Cut the event stream to about so many entries (whole nodes of 100); returns how many went. One round trip."""
         return await controlling.trim_events(self._store, max_events)
 
+    async def publish_event(self, name: str, fields: Mapping[str, str], *, max_events: int = 1000) -> str:
+        """Append an event of your own to the queue's stream and cap it at about `max_events`; returns its id.
+
+        Readers get a `CustomEvent`. ConfigurationError for an empty name or fields that are no text. One round trip.
+        """
+        check_text(name, "event name")
+        for field, value in fields.items():
+            check_text(field, "event field")
+            if not isinstance(value, str):
+                raise ConfigurationError(f"event field {field!r} is {value!r}: it must be a string")
+        return await publish_event(self._store, name, fields, max_events=max_events)
+
     async def workers(self) -> list[dict[str, str]]:
         """Connected workers of this queue, as CLIENT LIST describes them (`name`, `addr`, `age`, ...). One round trip.
 
@@ -211,6 +230,7 @@ class Queue(Generic[DataT, ResultT]):
         While Redis does not answer that takes up to 10 s, as an add does; cancel it to give up what is not sent.
         """
         try:
+            await self._finishes.close()
             await self._buffer.close()
         finally:
             if self._is_ours:

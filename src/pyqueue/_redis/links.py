@@ -50,9 +50,10 @@ class Carrier(Protocol):
 class Link:
     """One connection of our own, opened at the first command and again after each drop."""
 
-    __slots__ = ("_dial", "_transport", "_wire")
+    __slots__ = ("_closed", "_dial", "_transport", "_wire")
 
     def __init__(self, dial: Dial) -> None:
+        self._closed = False
         self._dial = dial
         self._wire: Wire | None = None
         self._transport: asyncio.WriteTransport | None = None
@@ -84,7 +85,15 @@ class Link:
             raise RedisTimeoutError(f"no connection to Redis within {CONNECT_TIMEOUT_S:g} s") from None
         self._wire = wire
         self._transport = _transport(wire)
+        if self._closed:  # while it was being opened
+            await self.drop()
+            raise RedisConnectionError("this connection to Redis has been closed by its owner")
         return wire
+
+    async def close(self) -> None:
+        """Drop the connection, and one that is being opened as soon as it is open."""
+        self._closed = True
+        await self.drop()
 
     async def drop(self) -> None:
         """Give the connection up at once, with whatever is unsent or unread. Does not yield to the loop."""
@@ -141,7 +150,7 @@ class Links:
     async def aclose(self) -> None:
         self._closed = True
         for link in self._all:
-            await link.drop()
+            await link.close()
         await asyncio.sleep(0)  # lets the transports finish closing before a loop that ends now
 
 

@@ -20,12 +20,10 @@ def text(raw: Raw | float | None) -> str:
 
 def number(raw: Raw | float | None) -> int:
     """A reply as an integer; absent or unreadable counts as 0, fractions are truncated as Node does."""
-    if isinstance(raw, int):
-        return raw
     try:
-        return int(float(raw)) if raw is not None and b"." in _bytes(raw) else int(raw or 0)
-    except (TypeError, ValueError, OverflowError):
-        return 0
+        return int(raw or 0)
+    except (ValueError, OverflowError):
+        return _truncated(raw)
 
 
 def pairs(reply: Sequence[Any] | Mapping[Any, Any]) -> dict[str, Raw]:
@@ -36,5 +34,8 @@ def pairs(reply: Sequence[Any] | Mapping[Any, Any]) -> dict[str, Raw]:
     return {text(key): value for key, value in zip(flat, flat, strict=True)}
 
 
-def _bytes(raw: Raw | float) -> bytes:
-    return raw if isinstance(raw, bytes) else str(raw).encode()
+def _truncated(raw: Raw | float | None) -> int:
+    try:
+        return int(float(raw or 0))
+    except (ValueError, OverflowError):
+        return 0

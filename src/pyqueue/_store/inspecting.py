@@ -54,6 +54,10 @@ async def get_state(store: Store, job_id: str) -> JobState:
     return JobState(text(await store.call(load("get_state"), job_id=job_id)))
 
 
+#: `Finish.code` of a job that completed.
+JOB_COMPLETED: Final = 1
+
+
 class Finish(NamedTuple):
     """Whether and how a job ended."""
 

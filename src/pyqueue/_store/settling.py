@@ -57,7 +57,7 @@ class Claimed(NamedTuple):
 class ClaimRequest(NamedTuple):
     """How a worker claims: how many, under which tokens, within which limits."""
 
-    count: int
+    jobs: int
     token: str
     first_token: int = -1
     """Number of the first token, `<token>:<number>`; -1 takes `token` as it is, for a single claim."""
@@ -103,7 +103,7 @@ async def settle_and_claim(
         sender=sender,
         sequence=sequence,
         record_ms=RECORD_MS,
-        claim=request.count,
+        claim=request.jobs,
         token=request.token,
         first_token=request.first_token,
         lock_ms=request.lock_ms,

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from pyqueue._redis.commands import Commands
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.scripts import Script
 from pyqueue.types import SERVER_CLOCK, Arg, Clock
+
+
+class FinishWaiter(Protocol):
+    """Whoever can wait for the end of a job (`listening.FinishListener`)."""
+
+    async def wait(self, job_id: str) -> tuple[int, str]:
+        """(code, value) as `inspecting.Finish`, when the job has ended."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,7 @@ class Store:
     commands: Commands
     keys: QueueKeys
     clock: Clock = SERVER_CLOCK
+    finishes: FinishWaiter | None = None
 
     async def call(
         self, script: Script, rows: Iterable[Sequence[Arg]] = (), *, timeout_s: float | None = None, **args: Arg

@@ -209,7 +209,7 @@ class Engine:
 
     async def _send(self, batch: Sequence[Held], exchange: Exchange) -> ExchangeReply:
         settlements = [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome]
-        request = self._claim._replace(count=exchange.claim, first_token=self._claims, suspects=exchange.suspects)
+        request = self._claim._replace(jobs=exchange.claim, first_token=self._claims, suspects=exchange.suspects)
         self._claims += exchange.claim
 
         async def attempt(sender: str, sequence: int) -> ExchangeReply:

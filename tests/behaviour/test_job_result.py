@@ -1,0 +1,112 @@
+"""Waiting for the end of a job: reliable, because the event and the state are both asked."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from pyqueue import JobFailed, JobNotFound, Queue, Worker
+from tests.support.proxy import Mode, Proxy
+from tests.support.server import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+AnyQueue = Queue[Any, Any]
+
+
+async def double(job: Any) -> Any:
+    return job.data * 2
+
+
+async def fail(job: Any) -> None:
+    raise ValueError("no")
+
+
+async def test_a_result_is_awaited_while_the_job_runs(queue: AnyQueue, start_worker: Any) -> None:
+    """E244."""
+    job = await queue.add("double", 21)
+    waiting = asyncio.create_task(job.result(timeout=10))
+    await start_worker(double)
+
+    assert await waiting == 42
+
+
+async def test_a_result_is_there_when_the_job_has_ended_before(queue: AnyQueue, start_worker: Any) -> None:
+    """E244."""
+    job = await queue.add("double", {"a": 1}["a"])
+    await start_worker(double)
+    assert await job.result(timeout=10) == 2
+
+    assert await job.result(timeout=10) == 2
+
+
+async def test_a_delayed_job_is_waited_for(queue: AnyQueue, start_worker: Any) -> None:
+    """E244."""
+    job = await queue.add("double", 1, delay=300)
+    await start_worker(double)
+
+    assert await job.result(timeout=10) == 2
+
+
+async def test_a_job_that_is_removed_at_its_end_still_gives_its_result(queue: AnyQueue, start_worker: Any) -> None:
+    jobs = [await queue.add("double", number, remove_on_complete=True) for number in range(20)]
+    waiting = [asyncio.create_task(job.result(timeout=10)) for job in jobs]
+    await start_worker(double, concurrency=5)
+
+    assert await asyncio.gather(*waiting) == [2 * number for number in range(20)]
+
+
+async def test_many_wait_for_many_jobs(queue: AnyQueue, start_worker: Any) -> None:
+    await start_worker(double, concurrency=10)
+
+    async def ask(number: int) -> Any:
+        return await (await queue.add("double", number)).result(timeout=10)
+
+    assert await asyncio.gather(*map(ask, range(100))) == [2 * number for number in range(100)]
+
+
+async def test_a_failed_job_raises_its_reason(queue: AnyQueue, start_worker: Any) -> None:
+    """E244."""
+    job = await queue.add("fail")
+    await start_worker(fail)
+
+    for _ in range(2):
+        with pytest.raises(JobFailed, match="no") as caught:
+            await job.result(timeout=10)
+        assert caught.value.job_id == job.id
+
+
+async def test_a_removed_job_raises(queue: AnyQueue) -> None:
+    """E244."""
+    job = await queue.add("gone")
+    await job.remove()
+
+    with pytest.raises(JobNotFound):
+        await job.result(timeout=10)
+
+
+async def test_waiting_ends_at_its_timeout(queue: AnyQueue) -> None:
+    job = await queue.add("never")
+
+    with pytest.raises(TimeoutError):
+        await job.result(timeout=0.05)
+
+
+@pytest.mark.needs_server
+async def test_a_result_survives_broken_connections(server: RedisServer, prefix: str) -> None:
+    async with Proxy.to(server.port) as proxy, Queue[Any, Any]("q", connection=proxy.url, prefix=prefix) as queue:
+        job = await queue.add("double", 4)
+        waiting = asyncio.create_task(job.result(timeout=15))
+        await asyncio.sleep(0)
+        proxy.mode = Mode.LOSE_REPLIES
+        proxy.cut()
+        async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as other:
+            worker_job = await other.jobs.get(job.id)
+            assert worker_job is not None
+            async with Worker("q", double, connection=server.url, prefix=prefix):
+                assert await worker_job.result(timeout=10) == 8
+        proxy.mode = Mode.PASS
+
+        assert await waiting == 8
