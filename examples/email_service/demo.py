@@ -36,7 +36,7 @@ from examples.email_service.mail import Mailer
 from examples.email_service.processes import Child, ChildFailed, Crew
 from examples.email_service.settings import Settings, load_settings
 from examples.email_service.smtp_sink import SmtpSink
-from examples.email_service.traffic import Answers, plan_invites, post_invites
+from examples.email_service.traffic import ApiInstances, plan_invites
 from pyqueue import JobState, PyqueueError
 
 API = "examples.email_service.api"
@@ -101,14 +101,13 @@ async def perform(options: Options, environment: Settings, directory: Path, cons
     async with SmtpSink() as sink:
         settings = settings_of_the_run(options, environment, directory, sink.port)
         async with shared_queue(settings, options) as queue, Crew(directory) as crew:
-            apis = await start_children(options, settings, crew)
-            console.print(
-                f"{len(apis)} APIs and {options.workers} workers are ready; posting {options.invites} invites"
-            )
-            work = Work(options, settings, sink, crew, apis)
-            with ProgressDisplay(console) as display:
-                await work.run(display)
-            stats = {name: await ask_stats(url) for name, url in apis.items()}
+            urls = await start_children(options, settings, crew)
+            console.print(f"{len(urls)} APIs, {options.workers} workers are ready; posting {options.invites} invites")
+            async with ApiInstances(urls) as apis:
+                work = Work(options, settings, sink, crew, apis)
+                with ProgressDisplay(console) as display:
+                    await work.run(display)
+                stats = {name: await apis.stats(name) for name in apis.names}
             jobs = await read_jobs(queue)
             work.faults += await crew.terminate(SHUTDOWN_S + 5)
     report = audit(
@@ -118,7 +117,7 @@ async def perform(options: Options, environment: Settings, directory: Path, cons
             message_id=Mailer.from_settings(settings).message_id,
             jobs=jobs,
             stats=stats,
-            answers=work.answers,
+            answers=apis.answers,
             faults=work.faults,
             takeovers_allowed=settings.email_concurrency if options.kill else 0,
         )
@@ -178,9 +177,8 @@ async def start_child(crew: Crew, name: str, module: str, settings: Settings) ->
 class Work:
     """The part of a run in which mails travel: posts all invites and watches until every job is done with."""
 
-    def __init__(self, options: Options, settings: Settings, sink: SmtpSink, crew: Crew, apis: dict[str, str]) -> None:
+    def __init__(self, options: Options, settings: Settings, sink: SmtpSink, crew: Crew, apis: ApiInstances) -> None:
         self.invites = plan_invites(options.invites)
-        self.answers = Answers()
         self.faults: list[str] = []
         self.duration_s = 0.0
         self._options = options
@@ -194,7 +192,7 @@ class Work:
         started = monotonic()
         with anyio.move_on_after(self._options.timeout) as deadline:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._post)
+                tasks.start_soon(self._apis.post_invites, self.invites)
                 if self._options.kill:
                     tasks.start_soon(self._kill_in_the_middle)
                 await self._watch(display, started)
@@ -202,15 +200,12 @@ class Work:
         if deadline.cancelled_caught:
             self.faults.append(f"not finished after {self._options.timeout:.0f} s")
 
-    async def _post(self) -> None:
-        self.answers = await post_invites(self.invites, list(self._apis.values()))
-
     async def _watch(self, display: ProgressDisplay, started: float) -> None:
         """Ask the instances in turn, so that each is seen to answer while mails travel."""
-        for url in cycle(self._apis.values()):
+        for name in cycle(self._apis.names):
             self._crew.check_alive()
             try:
-                stats = await ask_stats(url)
+                stats = await self._apis.stats(name)
             except httpx.HTTPError:
                 await anyio.sleep(POLL_S)
                 self._crew.check_alive()  # says more than a refused connection, if the instance is gone
@@ -239,14 +234,6 @@ class Work:
         await self._crew.kill("worker-1")
         successor = await start_child(self._crew, "worker-1-again", WORKER, self._settings)
         await successor.wait_for_event("worker ready")
-
-
-async def ask_stats(url: str) -> dict[str, int]:
-    """The counts that an API instance reports."""
-    async with httpx.AsyncClient(trust_env=False) as client:
-        response = await client.get(f"{url}/api/email-queue/stats")
-    counts: dict[str, int] = response.raise_for_status().json()
-    return counts
 
 
 async def read_jobs(queue: EmailQueue) -> list[JobRecord]:

@@ -4,9 +4,10 @@ Everything follows from the invite's number, so two runs post the same.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Self
 
 import anyio
 import httpx
@@ -72,33 +73,53 @@ class Answers:
     faults: list[str] = field(default_factory=list)
 
 
-async def post_invites(invites: Iterable[PlannedInvite], apis: Sequence[str]) -> Answers:
-    """Post all invites, the copies of one at the same moment to different instances."""
-    answers = Answers()
-    slots = anyio.CapacityLimiter(POSTS_IN_FLIGHT)
-    limits = httpx.Limits(max_connections=POSTS_IN_FLIGHT)
-    async with (
-        httpx.AsyncClient(timeout=30, limits=limits, trust_env=False) as client,
-        anyio.create_task_group() as tasks,
-    ):
+class ApiInstances:
+    """The API instances of a run as their clients see them, over one pool of connections; an async context manager."""
+
+    def __init__(self, urls: Mapping[str, str]) -> None:
+        self.answers = Answers()
+        self._urls = dict(urls)
+        self._client = httpx.AsyncClient(timeout=30, trust_env=False)
+
+    @property
+    def names(self) -> list[str]:
+        """The instances, in the order in which they were started."""
+        return list(self._urls)
+
+    async def post_invites(self, invites: Iterable[PlannedInvite]) -> None:
+        """Post all invites, the copies of one at the same moment to different instances."""
+        urls = list(self._urls.values())
+        slots = anyio.CapacityLimiter(POSTS_IN_FLIGHT)
 
         async def post(invite: PlannedInvite, url: str) -> None:
             async with slots:
-                await _post_one(client, invite, url, answers)
+                await self._post_one(invite, url)
 
-        for invite in invites:
-            for copy in range(invite.posts):
-                tasks.start_soon(post, invite, apis[(invite.number + copy) % len(apis)])
-    return answers
+        async with anyio.create_task_group() as tasks:
+            for invite in invites:
+                for copy in range(invite.posts):
+                    tasks.start_soon(post, invite, urls[(invite.number + copy) % len(urls)])
 
+    async def stats(self, name: str) -> dict[str, int]:
+        """The counts that an instance reports; raises httpx.HTTPError when it does not answer well."""
+        response = await self._client.get(f"{self._urls[name]}/api/email-queue/stats")
+        counts: dict[str, int] = response.raise_for_status().json()
+        return counts
 
-async def _post_one(client: httpx.AsyncClient, invite: PlannedInvite, url: str, answers: Answers) -> None:
-    try:
-        response = await client.post(f"{url}/api/invites", json=invite.body)
-    except httpx.HTTPError as error:
-        answers.faults.append(f"POST {url}/api/invites, {invite.job_id}: {error!r}")
-        return
-    if response.status_code != 202 or response.json()["job_id"] != invite.job_id:
-        answers.faults.append(f"POST {url}/api/invites, {invite.job_id}: {response.status_code} {response.text}")
-    elif response.json()["duplicate"]:
-        answers.duplicates[invite.job_id] += 1
+    async def _post_one(self, invite: PlannedInvite, url: str) -> None:
+        try:
+            response = await self._client.post(f"{url}/api/invites", json=invite.body)
+        except httpx.HTTPError as error:
+            self.answers.faults.append(f"POST {url}/api/invites, {invite.job_id}: {error!r}")
+            return
+        if response.status_code != 202 or response.json()["job_id"] != invite.job_id:
+            answer = f"{response.status_code} {response.text}"
+            self.answers.faults.append(f"POST {url}/api/invites, {invite.job_id}: {answer}")
+        elif response.json()["duplicate"]:
+            self.answers.duplicates[invite.job_id] += 1
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc_info: object) -> None:
+        await self._client.aclose()
