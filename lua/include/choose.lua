@@ -1,6 +1,8 @@
 --- Choose the jobs that a claim takes: off the wait list first, then by priority.
 --- @uses wait prioritized pc
 
+--- Fields that decide about a claim, or that it writes.
+local OF_INTEREST = { stc = true, ats = true, processedOn = true, pb = true, defa = true }
 --- How far a call looks past suspects for other jobs.
 local CLAIM_SCAN = 200
 
@@ -36,7 +38,9 @@ local function inspect(keys, candidate)
   local fields = redis.pcall('HGETALL', keys.prefix .. candidate.id)
   local position = {}
   for i = 1, #fields, 2 do
-    position[fields[i]] = i + 1
+    if OF_INTEREST[fields[i]] then
+      position[fields[i]] = i + 1
+    end
   end
   candidate.fields = fields
   candidate.position = position

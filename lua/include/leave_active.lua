@@ -4,11 +4,15 @@
 --- @error -1 JobNotFound the job is gone
 --- @error -3 JobNotInState the job is not active
 
---- A job's facts: nil when it is gone. A job that was claimed has `ats`.
-local function read_job(keys, job_id)
+--- What is read of a job: what every outcome needs; the rest, which a completed job does not need; `ats`, which every
+--- job has that was claimed, tells that it exists.
+local COMPLETED_FACTS = { 'ats', 'atm', 'attemptsMade', 'parentKey', 'deid' }
+local ALL_FACTS = { 'ats', 'atm', 'attemptsMade', 'parentKey', 'deid', 'parent', 'priority', 'defa' }
+
+--- A job's facts, as far as the outcome needs them: nil when the job is gone.
+local function read_job(keys, job_id, kind)
   local job_key = keys.prefix .. job_id
-  local values = redis.call('HMGET', job_key, 'ats', 'atm', 'attemptsMade', 'parentKey', 'parent', 'deid', 'priority',
-    'defa')
+  local values = redis.call('HMGET', job_key, unpack(kind == 'completed' and COMPLETED_FACTS or ALL_FACTS))
   if not values[1] and redis.call('EXISTS', job_key) == 0 then
     return nil
   end
@@ -17,8 +21,8 @@ local function read_job(keys, job_id)
     attempts_made = tonumber(values[2] or values[3] or 0) or 0,
     attempts_started = tonumber(values[1] or 0) or 0,
     parent_key = values[4] or nil,
-    parent = values[5] or nil,
-    deduplication_id = values[6] or nil,
+    deduplication_id = values[5] or nil,
+    parent = values[6] or nil,
     priority = tonumber(values[7] or 0) or 0,
     is_doomed = values[8] and true or false,
   }

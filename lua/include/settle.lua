@@ -35,7 +35,7 @@ end
 
 --- Settle one job; returns its code. q: keys now meta batch has_children; outcome: a row plus `lock`.
 local function settle_job(q, outcome)
-  local job = read_job(q.keys, outcome.id)
+  local job = read_job(q.keys, outcome.id, outcome.kind)
   if not job then
     return -1
   end

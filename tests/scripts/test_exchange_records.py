@@ -141,6 +141,16 @@ async def test_an_older_exchange_that_arrives_late_is_refused(bench: Bench) -> N
     assert is_unchanged(late)
 
 
+async def test_ids_in_a_record_are_not_mistaken_for_its_sequence(bench: Bench) -> None:
+    tricky = '","s":9,"'
+    await bench.seed({"wait": [tricky], tricky: stored()})
+
+    first = await bench.run("settle_and_claim", **exchange(1, sequence=1))
+    again = await bench.run("settle_and_claim", **exchange(1, sequence=1))
+
+    assert [row[0] for row in first.reply[2]] == [row[0] for row in again.reply[2]] == [tricky]
+
+
 async def test_the_next_exchange_takes_the_place_of_the_record(bench: Bench) -> None:
     await bench.seed(active("1", "2"))
     await bench.run("settle_and_claim", [settled("1", "completed", "42")], **exchange(sequence=1))
