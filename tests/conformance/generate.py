@@ -240,6 +240,8 @@ class Generator:
             if parent and ":" not in parent.id:
                 options["parent"] = {"id": parent.id, "queue": f"orc:{parent.queue}"}
                 options.update(self._child_policy())
+                if ":" in options.get("jobId", ""):  # unusable as a child: keys are split at their last colon
+                    del options["jobId"]
         if options:
             spec["opts"] = options
         self._predict_add(queue, options)
@@ -507,6 +509,25 @@ class Generator:
         self._emit({"op": "redis", "args": ["HSET", f"{{p}}:q:{job_id}", *fields]})
         return {"op": "redis", "args": ["LPUSH", "{p}:q:paused", job_id]}
 
+    def foreign_setting(self) -> Op:
+        settings = [["concurrency", 1], ["max", 1, "duration", 60_500], ["paused", 1], ["duration", 60_500]]
+        return {"op": "redis", "args": ["HSET", "{p}:q:meta", *self.random.choice(settings)]}
+
+    def lose_key(self) -> Op:
+        return {"op": "del", "keys": [f"q:{self.random.choice(['meta', 'pc', 'limiter', 'stalled', 'events'])}"]}
+
+    def suspect(self) -> Op | None:
+        job = self._some("wait", "active", "delayed")
+        return {"op": "redis", "args": ["SADD", f"{{p}}:{job.queue}:stalled", job.id]} if job else None
+
+    def steal_lock(self) -> Op | None:
+        job = self._some("active")
+        return {"op": "redis", "args": ["SET", f"{{p}}:{job.queue}:{job.id}:lock", "thief"]} if job else None
+
+    def doom(self) -> Op | None:
+        job = self._some("wait", "active", "delayed")
+        return {"op": "redis", "args": ["HSET", f"{{p}}:{job.queue}:{job.id}", "defa", "doomed"]} if job else None
+
     def lose_marker(self) -> Op:
         return {"op": "del", "keys": ["q:marker"]}
 
@@ -652,6 +673,11 @@ _TABLE: Final[tuple[tuple[str, int, Callable[[Generator], Op | None]], ...]] = (
     ("jobs", 1, _about({"op": "isFinished"}, *_ANY)),
     ("jobs", 1, _about({"op": "isFinished", "value": True}, *_ANY)),
     ("jobs", 1, _simple({"op": "trimEvents", "maxLength": 0})),
+    ("foreign", 4, Generator.foreign_setting),
+    ("foreign", 4, Generator.lose_key),
+    ("foreign", 4, Generator.suspect),
+    ("foreign", 3, Generator.steal_lock),
+    ("foreign", 4, Generator.doom),
     ("events", 2, _simple({"op": "publishEvent", "event": {"eventName": "custom", "foo": "bar", "n": 1}})),
     ("orphans", 4, _simple({"op": "removeOrphanedJobs"})),
     ("dedup", 6, _simple({"op": "getDeduplicationJobId", "id": "D"})),

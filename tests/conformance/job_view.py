@@ -17,7 +17,7 @@ def job_view(job: Job[Any, Any] | None) -> Any:
     view = {
         "id": job.id,
         "name": job.name or None,
-        "data": job.data,
+        "data": job.data if Field.DATA in job._fields else {},
         "opts": _options(job),
         "progress": job.progress,
         "attemptsMade": job.attempts_made,

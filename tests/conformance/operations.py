@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from pyqueue import BulkAddError, JobOptions, JobSpec, JobState
 from pyqueue._store import inspecting
 from pyqueue.errors import CODES
-from tests.conformance import consuming
+from tests.conformance import consuming, families
 from tests.conformance.job_view import job_view
 from tests.conformance.normal_form import dump, js_string, plain
 from tests.conformance.session import NotBuilt, Op, Session
@@ -327,21 +327,12 @@ async def not_built(session: Session, op: Op) -> Any:
 #: Operations of BullMQ that pyqueue does not have yet.
 NOT_BUILT: Final = frozenset(
     {
-        "flow",
-        "flowBulk",
-        "getFlow",
         "upsertJobScheduler",
         "removeJobScheduler",
         "getJobScheduler",
         "getJobSchedulers",
         "publishEvent",
-        "removeUnprocessedChildren",
-        "removeChildDependency",
         "removeOrphanedJobs",
-        "getDependencies",
-        "getDependenciesCount",
-        "getChildrenValues",
-        "getIgnoredChildrenFailures",
     }
 )
 
@@ -404,5 +395,14 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "isPaused": is_paused,
     "isMaxed": is_maxed,
     "getMetrics": get_metrics,
+    "flow": families.flow,
+    "flowBulk": families.flow_bulk,
+    "getFlow": families.get_flow,
+    "getDependencies": families.get_dependencies,
+    "getDependenciesCount": families.get_dependencies_count,
+    "getChildrenValues": families.get_children_values,
+    "getIgnoredChildrenFailures": families.get_ignored_children_failures,
+    "removeChildDependency": families.remove_child_dependency,
+    "removeUnprocessedChildren": families.remove_unprocessed_children,
     **dict.fromkeys(NOT_BUILT, not_built),
 }

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis
 
-from pyqueue import Job, Queue, Worker
+from pyqueue import FlowProducer, Job, Queue, Worker
 from pyqueue._redis import embedded
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.outage import Outage
@@ -97,6 +97,13 @@ class Session:
             await queue._describe()
             self._queues[name] = queue
         return self._queues[name]
+
+    def flow_producer(self) -> FlowProducer:
+        """The producer of all flows."""
+        if self._producer is None:
+            self._producer = FlowProducer(connection=self.connection, prefix=self.prefix, clock=self.clock)
+            self._producer._sender = UnrecordedSender(Outage("conformance"))
+        return self._producer
 
     def set_worker_options(self, op: Op) -> None:
         """Options for the operation's worker, unless it exists already."""
