@@ -11,6 +11,7 @@ from pyqueue import Queue, Worker
 
 AnyQueue: TypeAlias = Queue[Any, Any]
 AnyWorker: TypeAlias = Worker[Any, Any]
+MakeWorker: TypeAlias = Callable[..., AnyWorker]
 StartWorker: TypeAlias = Callable[..., Awaitable[AnyWorker]]
 
 
@@ -22,7 +23,7 @@ async def queue(redis_url: str, prefix: str) -> AsyncIterator[AnyQueue]:
 
 
 @pytest.fixture
-def make_worker(redis_url: str, prefix: str) -> Callable[..., AnyWorker]:
+def make_worker(redis_url: str, prefix: str) -> MakeWorker:
     """Construct a worker of that queue; the caller starts and closes it."""
 
     def make(processor: Any = None, **options: Any) -> AnyWorker:
@@ -33,7 +34,7 @@ def make_worker(redis_url: str, prefix: str) -> Callable[..., AnyWorker]:
 
 
 @pytest.fixture
-async def start_worker(make_worker: Callable[..., AnyWorker]) -> AsyncIterator[StartWorker]:
+async def start_worker(make_worker: MakeWorker) -> AsyncIterator[StartWorker]:
     """Start a worker of that queue in the background; it is closed by force at the end."""
     workers: list[AnyWorker] = []
 

@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from pyqueue import Context, DelayJob, Job, JobState, PyqueueError
-from tests.behaviour.conftest import AnyQueue, AnyWorker, StartWorker
+from tests.behaviour.conftest import AnyQueue, MakeWorker, StartWorker
 from tests.support.jobs import reach, stored
 from tests.support.waiting import wait_until
 
@@ -193,7 +193,7 @@ async def test_a_slot_works_on_after_its_job_was_cancelled(
 
 
 async def test_run_returns_when_closed_and_a_cancelled_run_hands_its_jobs_back(
-    queue: AnyQueue, make_worker: Callable[..., AnyWorker]
+    queue: AnyQueue, make_worker: MakeWorker
 ) -> None:
     worker = make_worker(_endless)
     job = await queue.add("x")
@@ -205,9 +205,7 @@ async def test_run_returns_when_closed_and_a_cancelled_run_hands_its_jobs_back(
     assert worker.health().state == "closed"
 
 
-async def test_a_run_whose_task_is_cancelled_hands_its_jobs_back(
-    queue: AnyQueue, make_worker: Callable[..., AnyWorker]
-) -> None:
+async def test_a_run_whose_task_is_cancelled_hands_its_jobs_back(queue: AnyQueue, make_worker: MakeWorker) -> None:
     """What asyncio.run does at Ctrl-C."""
     worker = make_worker(_endless)
     job = await queue.add("x")
@@ -220,7 +218,7 @@ async def test_a_run_whose_task_is_cancelled_hands_its_jobs_back(
 
 
 async def test_a_processor_that_exits_the_program_ends_the_worker_in_order(
-    queue: AnyQueue, make_worker: Callable[..., AnyWorker]
+    queue: AnyQueue, make_worker: MakeWorker
 ) -> None:
     async def process(job: Job[Any, Any]) -> None:
         if job.name == "exit":
@@ -247,7 +245,7 @@ async def test_closing_in_a_processor_is_refused(queue: AnyQueue, start_worker: 
     assert isinstance(heard[0], PyqueueError)
 
 
-async def test_a_callback_may_close_its_worker(queue: AnyQueue, make_worker: Callable[..., AnyWorker]) -> None:
+async def test_a_callback_may_close_its_worker(queue: AnyQueue, make_worker: MakeWorker) -> None:
     worker = make_worker(lambda job: None)
 
     @worker.on("drained")
@@ -280,7 +278,7 @@ async def test_a_rate_limited_worker_closes_quickly(queue: AnyQueue, start_worke
     assert await jobs[1].state() is JobState.WAITING
 
 
-async def test_a_worker_that_never_ran_can_be_closed(make_worker: Callable[..., AnyWorker]) -> None:
+async def test_a_worker_that_never_ran_can_be_closed(make_worker: MakeWorker) -> None:
     """E138."""
     worker = make_worker(lambda job: None)
     await worker.close()
@@ -289,7 +287,7 @@ async def test_a_worker_that_never_ran_can_be_closed(make_worker: Callable[..., 
 
 
 @pytest.mark.parametrize("timeout", [None, 0.1])
-async def test_close_works_without_redis(make_worker: Callable[..., AnyWorker], timeout: float | None) -> None:
+async def test_close_works_without_redis(make_worker: MakeWorker, timeout: float | None) -> None:
     """E138, E141: Redis was never there."""
     errors: list[Exception] = []
     worker = make_worker(lambda job: None, connection="redis://127.0.0.1:1")

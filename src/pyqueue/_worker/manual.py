@@ -1,24 +1,33 @@
 """Fetch jobs by hand: one at a time, under the caller's token, without engine, slots or lease renewal.
 
-For `Worker.get_next_job`. The caller settles the job with the verbs of `Job` and extends its lock.
+For `Worker.get_next_job`. The caller settles the job with the verbs of `Job` and extends its lock; a job
+that must not run (unreadable, stalled too often) is failed here.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Callable
+from typing import Final
 
 import anyio
+from redis.exceptions import RedisError
 
 from pyqueue._redis.commands import Commands
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, settle_and_claim
 from pyqueue._store.store import Store
 from pyqueue._worker.running_job import RunningJob
-from pyqueue._worker.waiter import block_time_s, pop_marker
+from pyqueue._worker.waiter import CUT_OFF_S, block_time_s, pop_marker
+from pyqueue.verdict import Verdicts
+
+#: How long a wait that is cut off tries to put back the marker that it may have taken.
+_REARM_S: Final = 1.0
 
 
 class ManualFetch:
-    """Claims one job per call. `blocking` is a connection of its own; `is_closing` ends a wait."""
+    """Claims one job per call. `blocking` is a connection of its own."""
 
     def __init__(
         self,
@@ -26,6 +35,7 @@ class ManualFetch:
         blocking: Commands,
         claim: ClaimRequest,
         make_job: Callable[[Claimed], RunningJob],
+        verdicts: Verdicts,
         *,
         drain_delay_s: float,
         max_limit_s: float,
@@ -34,36 +44,60 @@ class ManualFetch:
         self._blocking = blocking
         self._claim = claim
         self._make_job = make_job
+        self._verdicts = verdicts
         self._drain_delay_s = drain_delay_s
         self._max_limit_s = max_limit_s
-        self._waiting: set[anyio.CancelScope] = set()
+        self._waits: set[anyio.CancelScope] = set()
+        self._calls = 0
+        self._call_ended = asyncio.Event()
+        self._is_ended = False
 
     async def fetch(self, token: str) -> ExchangeReply:
         """One claim of at most one job. One round trip."""
-        return await settle_and_claim(self._store, (), self._claim._replace(count=1, token=token, first_token=-1))
+        return await settle_and_claim(self._store, (), self._claim._replace(jobs=1, token=token, first_token=-1))
 
     async def next_job(self, token: str, *, block: bool) -> RunningJob | None:
-        """The next job; without one, None (`block=False`, or the worker is closed meanwhile) or a wait for it."""
-        with anyio.CancelScope() as scope:
-            self._waiting.add(scope)
-            try:
-                while True:
-                    reply = await self.fetch(token)
-                    if reply.claimed:
-                        return self._make_job(reply.claimed[0])
-                    if not block:
-                        return None
-                    await self._wait(reply)
-            finally:
-                self._waiting.discard(scope)
+        """The next job; without one, None (`block=False`, or the worker is closed), or a wait for it."""
+        self._calls += 1
+        try:
+            return await self._next_job(token, block=block)
+        finally:
+            self._calls -= 1
+            self._call_ended.set()
+
+    async def end(self) -> None:
+        """End all waits, and what is under way; later calls return at once."""
+        self._is_ended = True
+        for scope in self._waits:
+            scope.cancel()
+        while self._calls:
+            await self._call_ended.wait()
+            self._call_ended.clear()
+
+    async def _next_job(self, token: str, *, block: bool) -> RunningJob | None:
+        while not self._is_ended:
+            reply = await self.fetch(token)
+            if reply.claimed:
+                job = self._make_job(reply.claimed[0])
+                refusal = job.unreadable() or self._verdicts.refusal(job)
+                if refusal is None:
+                    return job
+                await job.move_to_failed(refusal)
+            elif block:
+                await self._wait(reply)
+            else:
+                break
         return None
 
-    def interrupt(self) -> None:
-        """End all waits."""
-        for scope in self._waiting:
-            scope.cancel()
-
     async def _wait(self, reply: ExchangeReply) -> None:
+        with anyio.CancelScope() as scope:
+            self._waits.add(scope)
+            try:
+                await self._wait_for_work(reply)
+            finally:
+                self._waits.discard(scope)
+
+    async def _wait_for_work(self, reply: ExchangeReply) -> None:
         if reply.limit_ms > 0:
             await anyio.sleep(min(reply.limit_ms / 1000, self._max_limit_s))
             return
@@ -81,6 +115,7 @@ class ManualFetch:
         try:
             return await pop_marker(self._blocking, self._store.keys.marker, block_s)
         except anyio.get_cancelled_exc_class():
-            with anyio.CancelScope(shield=True):
-                await settle_and_claim(self._store, (), self._claim._replace(count=0), rearm=True)
+            with anyio.move_on_after(_REARM_S, shield=True), contextlib.suppress(RedisError):
+                await anyio.sleep(CUT_OFF_S)
+                await settle_and_claim(self._store, (), self._claim._replace(jobs=0), rearm=True)
             raise

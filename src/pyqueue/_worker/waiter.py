@@ -31,7 +31,7 @@ MIN_BLOCK_S: Final = 0.002
 _OVERDUE_S: Final = 1.0
 #: Redis must see the end of a connection that was cut off while blocking before the marker is put back, or it would
 #: hand the marker to that connection. Generous for one loop of the server.
-_CUT_OFF_S: Final = 0.02
+CUT_OFF_S: Final = 0.02
 
 
 def block_time_s(due_in_ms: float | None, drain_delay_s: float) -> float:
@@ -107,7 +107,7 @@ class Waiter:
             return await pop_marker(self._commands, self._marker, block_s)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
-                await anyio.sleep(_CUT_OFF_S)
+                await anyio.sleep(CUT_OFF_S)
             self._engine.marker_lost()
             raise
         finally:

@@ -99,6 +99,7 @@ class Parts:
             self.lanes[1],
             self._claim,
             self._make_job,
+            self.verdicts,
             drain_delay_s=options.drain_delay / 1000,
             max_limit_s=options.maximum_rate_limit_delay / 1000,
         )
@@ -164,7 +165,7 @@ def claim_request(worker_id: str, options: WorkerOptions) -> ClaimRequest:
     """What all claims of a worker have in common."""
     limiter = options.limiter
     return ClaimRequest(
-        count=0,
+        jobs=0,
         token=worker_id,
         lock_ms=options.lock_duration,
         worker_name=options.name,

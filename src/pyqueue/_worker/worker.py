@@ -309,6 +309,7 @@ class Worker(Generic[DataT, ResultT]):
             self._closing.request(0.0)
 
     async def _end(self) -> None:
+        await self._parts.manual.end()
         for lane in self._parts.lanes:
             await lane.aclose()
         if self._owns_connection:
@@ -321,7 +322,6 @@ class Worker(Generic[DataT, ResultT]):
         self._parts.engine.is_closing = True
         self._parts.engine.changed()
         self._parts.waiter.interrupt()
-        self._parts.manual.interrupt()
 
     def _stop_program(self, error: BaseException) -> None:
         self._ending = self._ending or error
