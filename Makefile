@@ -58,6 +58,10 @@ differential: $(DEV_READY) ## Random scenarios on pyqueue and on real BullMQ, co
 	.ci/redis-server
 	$(BIN)/python -m tests.conformance.differential $(ARGS)
 
+.PHONY: acceptance
+acceptance: $(DEV_READY) ## Which numbered behaviours no test cites, and why
+	$(BIN)/python -m tests.acceptance.coverage
+
 .PHONY: docs
 docs: $(DEV_READY) ## Run every Python snippet of README.md and docs/
 	.ci/redis-server

@@ -1,0 +1,1 @@
+"""The numbered acceptance list, and which of its numbers tests cite."""
