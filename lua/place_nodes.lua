@@ -20,7 +20,7 @@
 --- @arg record_ms int how long the exchange record lives
 --- @rows nodes prefix job_id name timestamp_ms:int delay_ms:int priority:int placement parent_key
 --- parent_key: of a root whose parent is outside of the flow, else ''
---- @return [now_ms, statuses]; status: 0 placed, 1 the job has a place already, or a code
+--- @return [now_ms, statuses]; status: 0 placed, 1 the job has a place already
 --- @include clock exchange stage
 
 local now = resolve_now(now_ms)
@@ -30,6 +30,9 @@ if stale < 0 then
 elseif record then
   return { now, record.c }
 end
-local statuses = place_nodes(nodes, now)
+local statuses, code = place_nodes(nodes, now)
+if not statuses then
+  return code
+end
 record_exchange(prefix, sender, sequence, record_ms, { c = statuses })
 return { now, statuses }

@@ -24,16 +24,14 @@
 --- @return 1 removed (or it did not exist), 0 it or a pending child is locked and nothing was removed
 --- @error -8 OwnedByScheduler the job is the pending iteration of a scheduler
 --- @event removed waiting
---- @include events family iterations
+--- @include family iterations
 
 if is_pending_iteration(keys, job_id) then
   return -8
 elseif is_family_locked(prefix .. job_id, with_children == 1, {}) then
   return 0
 end
-local walk = { with_children = with_children == 1, visited = {}, queues = {} }
+local walk = new_walk(with_children == 1 and child_keys or no_children)
 remove_family(keys, job_id, walk)
-for _, queue in pairs(walk.queues) do
-  trim_events(queue, read_meta(queue))
-end
+end_walk(walk)
 return 1

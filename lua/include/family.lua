@@ -31,15 +31,37 @@ local function child_keys(job_key)
   return children
 end
 
---- Remove a job from its parent, its state and Redis, its children first. `walk`: with_children, and what is collected:
---- visited (job keys; a damaged family may be a circle) and queues that got events (prefix -> keys). `parent_key` is
---- the parent that is removed with it, nil for the first.
+local function no_children()
+  return {}
+end
+
+--- Keys of pending children, but not of those that a worker has locked or that failed.
+local function unprocessed_keys(job_key, child_keys_read)
+  local children = {}
+  for _, child_key in ipairs(child_keys_read or redis.call('SMEMBERS', job_key .. ':dependencies')) do
+    local child_prefix, child_id = split_job_key(child_key)
+    if redis.call('EXISTS', child_key .. ':lock') == 0
+      and not redis.call('ZSCORE', derive_keys(child_prefix).failed, child_id) then
+      children[#children + 1] = child_key
+    end
+  end
+  return children
+end
+
+--- How a removal walks: `children_of` gives the keys of the children that go with a job. It collects visited job keys
+--- (a damaged family may be a circle), queues that got events (prefix -> keys), and how many jobs were removed.
+local function new_walk(children_of)
+  return { children_of = children_of, visited = {}, queues = {}, removed = 0 }
+end
+
+--- Remove a job from its parent, its state and Redis, its children first. `parent_key` is the parent that is removed
+--- with it, nil for the first.
 local function remove_family(keys, job_id, walk, parent_key)
   local job_key = keys.prefix .. job_id
   walk.visited[job_key] = true
   local values = redis.call('HMGET', job_key, 'parentKey', 'deid')
   detach_from_parent(job_key, false, parent_key or values[1])
-  for _, child_key in ipairs(walk.with_children and child_keys(job_key) or {}) do
+  for _, child_key in ipairs(walk.children_of(job_key)) do
     if not walk.visited[child_key] then
       local child_prefix, child_id = split_job_key(child_key)
       remove_family(derive_keys(child_prefix), child_id, walk, job_key)
@@ -50,5 +72,13 @@ local function remove_family(keys, job_id, walk, parent_key)
   if delete_job_keys(job_key) > 0 then
     emit(keys, 'removed', 'jobId', job_id, 'prev', place)
     walk.queues[keys.prefix] = keys
+    walk.removed = walk.removed + 1
+  end
+end
+
+--- Cap the streams of the queues that got events.
+local function end_walk(walk)
+  for _, queue in pairs(walk.queues) do
+    trim_events(queue, read_meta(queue))
   end
 end

@@ -21,6 +21,7 @@ local function derive_keys(prefix)
     marker = prefix .. 'marker',
     events = prefix .. 'events',
     schedulers = prefix .. 'repeat',
+    limiter = prefix .. 'limiter',
   }
   return derived[prefix]
 end

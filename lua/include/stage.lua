@@ -66,9 +66,7 @@ end
 --- Give one stored node its place; a node that existed before has one.
 local function place_node(queues, node)
   local job_key = node.prefix .. node.job_id
-  if node.parent_key ~= '' and redis.call('EXISTS', node.parent_key) == 0 then
-    return -5
-  elseif not take_staged(job_key) then
+  if not take_staged(job_key) then
     return EXISTS
   end
   local q = queue_of(queues, node.prefix)
@@ -80,9 +78,14 @@ local function place_node(queues, node)
   return DONE
 end
 
---- Give stored nodes their places; parents whose children all had completed before are released.
+--- Give stored nodes their places, all or none; parents whose children all had completed before are released.
 local function place_nodes(nodes, now)
   local queues, parent_keys, statuses = new_queues(now), {}, {}
+  for _, node in ipairs(nodes) do
+    if node.parent_key ~= '' and redis.call('EXISTS', node.parent_key) == 0 then
+      return nil, -5
+    end
+  end
   for i, node in ipairs(nodes) do
     statuses[i] = place_node(queues, node)
     if node.placement == 'children' then

@@ -4,7 +4,9 @@ The public names, and nothing else: no logic, no optional dependency. Everything
 underscore is private. `Queue` produces jobs, `Worker` runs them; the rest are their values.
 """
 
+from pyqueue._flows.children import Dependencies, DependencyPage
 from pyqueue._store.adding import AddStatus
+from pyqueue._store.children import ChildCounts
 from pyqueue._worker.context import Context
 from pyqueue._worker.health import WorkerHealth
 from pyqueue._worker.worker import Worker
@@ -14,6 +16,7 @@ from pyqueue.errors import (
     ConfigurationError,
     DelayJob,
     FailedChildren,
+    FlowCycle,
     JobError,
     JobFailed,
     JobNotFound,
@@ -42,6 +45,8 @@ from pyqueue.errors import (
     WaitForChildren,
 )
 from pyqueue.events import QueueEvents
+from pyqueue.explanation import Explanation, PendingChild
+from pyqueue.flow import FlowJob, FlowProducer, JobNode
 from pyqueue.job import Job
 from pyqueue.options import Backoff, Deduplication, JobOptions, JobSpec, RateLimit, Retention
 from pyqueue.queue import Queue
@@ -52,14 +57,22 @@ __all__ = [
     "AddStatus",
     "Backoff",
     "BulkAddError",
+    "ChildCounts",
     "ConfigurationError",
     "Context",
     "Deduplication",
     "DelayJob",
+    "Dependencies",
+    "DependencyPage",
+    "Explanation",
     "FailedChildren",
+    "FlowCycle",
+    "FlowJob",
+    "FlowProducer",
     "Job",
     "JobError",
     "JobFailed",
+    "JobNode",
     "JobNotFound",
     "JobNotInState",
     "JobOptions",
@@ -72,6 +85,7 @@ __all__ = [
     "ParentNotFound",
     "ParentNotReplaceable",
     "PayloadError",
+    "PendingChild",
     "PendingChildren",
     "PyqueueError",
     "Queue",

@@ -13,11 +13,12 @@ from typing import Any, Final, Generic, NamedTuple, cast
 import anyio
 
 from pyqueue import payload
+from pyqueue._flows.children import ChildVerbs
 from pyqueue._store import changing, inspecting
 from pyqueue._store.inspecting import JOB_COMPLETED
 from pyqueue._store.record import Field
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, extend_locks, settle_and_claim
-from pyqueue._store.snapshot import UNDECODED, DataT, ResultT, Snapshot
+from pyqueue._store.snapshot import UNDECODED, DataT, ResultT
 from pyqueue._store.store import Store
 from pyqueue.durations import milliseconds, seconds
 from pyqueue.errors import DelayJob, JobError, JobFailed, ScriptError, WaitForChildren, error_from_code
@@ -42,7 +43,7 @@ class Fetched(NamedTuple, Generic[DataT, ResultT]):
     """When the next delayed job is due, unix milliseconds; 0 if none is."""
 
 
-class Job(Snapshot[DataT, ResultT]):
+class Job(ChildVerbs[DataT, ResultT]):
     """One job of a queue. Read attributes; await verbs. Verbs raise the `JobError` that names why they were refused."""
 
     __slots__ = ("_claim", "_verdicts")

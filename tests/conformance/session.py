@@ -72,6 +72,7 @@ class Session:
         self._workers: dict[str, Worker[Any, Any]] = {}
         self._worker_options: dict[str, Op] = {}
         self._held: dict[tuple[str, str], RunningJob] = {}
+        self._producer: FlowProducer | None = None
 
     async def __aenter__(self) -> Session:
         await self._delete_all()

@@ -38,7 +38,9 @@ LAYERS: Final = {
     # 2 store: one typed function per script
     "_store": 2,
     # 3 objects: what producers and inspectors hold
+    "_flows": 3,
     "events": 3,
+    "explanation": 3,
     "flow": 3,
     "job": 3,
     "limiter": 3,
