@@ -19,13 +19,6 @@ pytestmark = pytest.mark.anyio
 #: What a scenario needs that pyqueue has not built yet.
 NOT_BUILT: Final = {
     "047-drain": "job schedulers",
-    "051-flow-basic": "flows",
-    "053-flow-auto-ids": "flows",
-    "055-flow-fail-parent-nested": "flows",
-    "057-flow-ignore-dependency": "flows",
-    "059-flow-child-fails-default": "flows",
-    "061-flow-parent-priority-delay": "flows",
-    "065-flow-remove-child": "flows",
     "073-scheduler-every": "job schedulers",
     "075-scheduler-every-offset-start": "job schedulers",
     "077-scheduler-immediately-enddate": "job schedulers",
@@ -33,12 +26,7 @@ NOT_BUILT: Final = {
     "081-scheduler-collision": "job schedulers",
     "087-custom-events": "events of one's own",
     "089-default-job-options": "job schedulers",
-    "095-child-remove-on-complete": "flows",
     "097-scheduler-upsert-paused": "job schedulers",
-    "099-flow-child-belongs-to-live-parent": "flows",
-    "101-dedup-flow-errors": "flows",
-    "103-flow-root-with-parent": "flows",
-    "119-flow-insert-order": "flows",
     "121-worker-scheduler-missing-repeat": "job schedulers",
 }
 
