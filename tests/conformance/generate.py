@@ -9,6 +9,7 @@ the scenario just exercises an error. `differential` runs the scenarios; by hand
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import sys
@@ -24,8 +25,6 @@ _CUSTOM_IDS: Final = ("alpha", "beta", "gamma", "delta", "a b/ü", "x:y:z")
 _REFUSED_IDS: Final = ("12", "0:1", "p:q")
 _TOKENS: Final = ("t", "t2", "t3")
 _DEDUPLICATION_IDS: Final = ("D", "E")
-#: Parents and children of flows; ids with colons are unusable there.
-_FLOW_IDS: Final[tuple[str, ...]] = ("P", "Q", "R", "S", "T", "U", "V", "W")
 _POLICIES: Final = (
     "failParentOnFailure",
     "continueParentOnFailure",
@@ -84,6 +83,7 @@ class Generator:
         self.jobs: dict[tuple[str, str], _Job] = {}
         self.queues: dict[str, _Queue] = {"q": _Queue(), "c": _Queue()}
         self.ops: list[Op] = []
+        self.trees: list[Op] = []
 
     def scenario(self) -> Op:
         """The operations, with queue and worker options in front of them."""
@@ -296,22 +296,51 @@ class Generator:
             options.get("deduplication", {}).pop("replace", None)
         return self._in(queue, {"op": "addBulk", "jobs": specs})
 
-    def _flow_node(self, depth: int, ids: list[str]) -> Op:
+    def _flow_node(self, depth: int) -> Op:
         queue = self._queue_name()
+        self.serial += 1
         options = {name: value for name, value in self._job_options().items() if name != "deduplication"}
-        options["jobId"] = ids.pop()
-        node: Op = {"name": f"f{len(ids)}", "queueName": queue, "data": self._payload(), "opts": options}
+        # Ids of their own: pyqueue refuses a flow with a job that belongs to another parent, which BullMQ half-adds.
+        options["jobId"] = f"F{self.serial}"
+        node: Op = {"name": f"f{self.serial}", "queueName": queue, "data": self._payload(), "opts": options}
+        self._predict_add(queue, options)
         children = self.random.randint(0, 3) if depth else 0
-        if children and len(ids) >= children:
-            node["children"] = [self._flow_node(depth - 1, ids) for _ in range(min(children, len(ids))) if ids]
+        if children:
+            self._predict_parent(queue, options["jobId"])
+            node["children"] = [self._flow_node(depth - 1) for _ in range(children)]
             for child in node["children"]:
                 child["opts"].update(self._child_policy())
-        self._predict_add(queue, options)
         return node
 
+    def _predict_parent(self, queue_name: str, job_id: str) -> None:
+        job, queue = self.jobs.get((queue_name, job_id)), self.queues[queue_name]
+        if job is not None:
+            job.state = "waiting-children"
+            queue.wait = [other for other in queue.wait if other != job_id]
+            queue.prioritized = [entry for entry in queue.prioritized if entry[2] != job_id]
+
+    def _tree(self) -> Op:
+        """A new tree, or one that was added before: whole, or without its last child."""
+        if not self.trees or self._chance(0.7):
+            tree = self._flow_node(2)
+            self.trees.append(tree)
+            return tree
+        tree = copy.deepcopy(self.random.choice(self.trees))
+        if self._chance(0.3) and len(tree.get("children") or []) > 1:
+            tree["children"].pop()
+        return tree
+
     def flow(self) -> Op:
-        ids: list[str] = self.random.sample(_FLOW_IDS, len(_FLOW_IDS))
-        return {"op": "flow", "flow": self._flow_node(2, ids)}
+        return {"op": "flow", "flow": self._tree()}
+
+    def flow_bulk(self) -> Op:
+        first, second = self._tree(), self._tree()
+        same = first["opts"]["jobId"] == second["opts"]["jobId"]
+        return {"op": "flowBulk", "flows": [first] if same else [first, second]}
+
+    def get_flow(self) -> Op | None:
+        op = self._about({"op": "getFlow"}, *_ANY)
+        return None if op and ":" in op["id"] else op
 
     # ----------------------------------------------------------------------------------------------------- consumers
 
@@ -491,7 +520,9 @@ class Generator:
     def rate_limit(self) -> Op:
         return {"op": "rateLimit", "ms": self.random.choice(_LONG_MS)}
 
-    def drain(self) -> Op:
+    def drain(self) -> Op | None:
+        if len(self.trees) > 1:  # which parent is released first, is nobody's promise
+            return None
         for job in self.jobs.values():
             if job.state in {"wait", "prioritized"} and job.queue == "q":
                 job.state = "gone"
@@ -499,7 +530,9 @@ class Generator:
         self.queues["q"].prioritized.clear()
         return {"op": "drain", "delayed": self._chance(0.5)}
 
-    def obliterate(self) -> Op:
+    def obliterate(self) -> Op | None:
+        if len(self.trees) > 1:
+            return None
         return {"op": "obliterate", "opts": {"force": self._chance(0.5)}}
 
     def legacy_paused(self) -> Op:
@@ -684,11 +717,12 @@ _TABLE: Final[tuple[tuple[str, int, Callable[[Generator], Op | None]], ...]] = (
     ("dedup", 4, _simple({"op": "removeDeduplicationKey", "id": "D"})),
     ("dedup", 3, _about({"op": "removeJobDeduplicationKey"}, *_ANY)),
     ("flows", 30, Generator.flow),
+    ("flows", 4, Generator.flow_bulk),
     ("flows", 4, _about({"op": "getDependencies"}, "active", "waiting-children", "completed")),
     ("flows", 4, _about({"op": "getDependenciesCount"}, "active", "waiting-children")),
     ("flows", 3, _about({"op": "getChildrenValues"}, "active", "completed")),
     ("flows", 3, _about({"op": "getIgnoredChildrenFailures"}, "active", "completed")),
-    ("flows", 3, _about({"op": "getFlow"}, *_ANY)),
+    ("flows", 3, Generator.get_flow),
     ("flows", 4, _about({"op": "removeChildDependency"}, *_ANY)),
     ("flows", 4, _about({"op": "removeUnprocessedChildren"}, *_ANY)),
 )
