@@ -12,6 +12,7 @@ from pyqueue import FlowProducer, Job, Queue, Worker
 from pyqueue._redis import embedded
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.outage import Outage
+from pyqueue._store.controlling import close_limiter
 from pyqueue._store.sender import Sender
 from pyqueue._store.settling import Claimed
 from pyqueue._worker.running_job import RunningJob
@@ -126,7 +127,7 @@ class Session:
     async def process(self, job: Job[Any, Any]) -> Any:
         """The processor of all workers. A rate limited one closes the limiter itself, as with BullMQ."""
         if self.outcome and self.outcome["type"] == "rateLimit":
-            await (await self.queue({"queue": job.queue})).limits.pause_for(self.outcome["ms"])
+            await close_limiter(job._store, self.outcome["ms"])
         return end_run(self.outcome)
 
     async def job(self, op: Op) -> Job[Any, Any]:

@@ -6,7 +6,7 @@ Child keys come from Redis; those of another prefix than the reader's are not fo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from pyqueue._flows.tree import JobNode
 from pyqueue._store.children import KINDS, ChildPage, NodeRead, read_nodes, scan_children
@@ -22,23 +22,32 @@ _JOBS_PER_CALL: Final = 50
 Stores: TypeAlias = Callable[[str], Store]
 """The store of a queue, by its name."""
 
+_Place: TypeAlias = tuple[str, str]
+"""Queue and id of a job."""
+
 
 async def read_flow(stores: Stores, queue: str, job_id: str, depth: int, max_children: int) -> JobNode | None:
     """The tree below a job of a queue, `depth` levels of it; None if the job does not exist."""
     _check_positive(depth, "depth")
     _check_positive(max_children, "max_children")
     reader = _Reader(stores, stores(queue), max_children)
-    level = await reader.read([stores(queue).keys.job(job_id)], with_children=depth > 1)
-    root = level[0]
+    level = await reader.read([(queue, job_id)], with_children=depth > 1)
+    root = level[0].node
     for remaining in range(depth - 2, -1, -1):
-        below = [(node, key) for node, keys in level if node is not None for key in keys]
+        below = [(read.node, place) for read in level if read.node is not None for place in read.children]
         if not below:
             break
-        level = await reader.read([key for _, key in below], with_children=remaining > 0)
-        for (parent, _), (child, _) in zip(below, level, strict=True):
-            if child is not None:
-                parent.children.append(child)
-    return root[0]
+        level = await reader.read([place for _, place in below], with_children=remaining > 0)
+        for (parent, _), child in zip(below, level, strict=True):
+            if child.node is not None:
+                parent.children.append(child.node)
+    return root
+
+
+class _Read(NamedTuple):
+    node: JobNode | None
+    """None: the job does not exist."""
+    children: list[_Place]
 
 
 class _Reader:
@@ -48,46 +57,48 @@ class _Reader:
         """`store` is that of any queue of the tree: it names the prefix, and where to read."""
         self._stores = stores
         self._store = store
-        self._own_prefix = f"{store.keys.prefix}:"
+        self._prefix = f"{store.keys.prefix}:"
         self._max_children = max_children
 
-    async def read(self, job_keys: Sequence[str], *, with_children: bool) -> list[tuple[JobNode | None, list[str]]]:
-        """Each job as a node (None: it does not exist) and the keys of its children."""
+    async def read(self, places: Sequence[_Place], *, with_children: bool) -> list[_Read]:
+        """Jobs, each with the places of its children."""
         limit = min(self._max_children, _KEYS_PER_CALL) if with_children else 0
         size = max(1, _KEYS_PER_CALL // limit // len(KINDS)) if limit else _JOBS_PER_CALL
-        level: list[tuple[JobNode | None, list[str]]] = []
-        for first in range(0, len(job_keys), size):
-            keys = job_keys[first : first + size]
-            for key, read in zip(keys, await read_nodes(self._store, keys, limit=limit), strict=True):
-                level.append((self._node(key, read), await self._child_keys(key, read)))
+        level: list[_Read] = []
+        for first in range(0, len(places), size):
+            part = places[first : first + size]
+            job_keys = [self._stores(queue).keys.job(job_id) for queue, job_id in part]
+            for place, read in zip(part, await read_nodes(self._store, job_keys, limit=limit), strict=True):
+                level.append(_Read(self._node(place, read), await self._children(place, read)))
         return level
 
-    def _node(self, job_key: str, read: NodeRead) -> JobNode | None:
+    def _node(self, place: _Place, read: NodeRead) -> JobNode | None:
         if not read.fields:
             return None
-        queue, job_id = self._split(job_key)
+        queue, job_id = place
         job: Job[Any, Any] = Job(self._stores(queue), job_id, read.fields)
         return JobNode(job)
 
-    async def _child_keys(self, job_key: str, read: NodeRead) -> list[str]:
+    async def _children(self, place: _Place, read: NodeRead) -> list[_Place]:
         """Of each kind at most `max_children`, each child once."""
         found: dict[str, None] = {}
         for kind, page in zip(KINDS, read.children, strict=bool(read.children)):
-            found |= dict.fromkeys(await self._keys_of_kind(job_key, kind, page))
-        return [key for key in found if key.startswith(self._own_prefix) and ":" in key[len(self._own_prefix) :]]
+            found |= dict.fromkeys(await self._keys_of_kind(place, kind, page))
+        return [child for key in found if (child := self._split(key)) is not None]
 
-    async def _keys_of_kind(self, job_key: str, kind: str, page: ChildPage) -> list[str]:
+    async def _keys_of_kind(self, place: _Place, kind: str, page: ChildPage) -> list[str]:
+        queue, job_id = place
         found = dict.fromkeys(_keys(page))
         while page.cursor and len(found) < self._max_children:
-            queue, job_id = self._split(job_key)
             page = await scan_children(self._stores(queue), job_id, kind, page.cursor, count=_KEYS_PER_CALL)
             found |= dict.fromkeys(_keys(page))
         return list(found)[: self._max_children]
 
-    def _split(self, job_key: str) -> tuple[str, str]:
-        """Queue and id of a job key: what stands before and behind its last colon."""
-        queue, _, job_id = job_key.removeprefix(self._own_prefix).rpartition(":")
-        return queue, job_id
+    def _split(self, job_key: str) -> _Place | None:
+        """Queue and id of a job key, what stands before and behind its last colon; None under another prefix."""
+        queue, colon, job_id = job_key.removeprefix(self._prefix).rpartition(":")
+        is_own = job_key.startswith(self._prefix) and colon and ":" not in queue
+        return (queue, job_id) if is_own else None
 
 
 def _keys(page: ChildPage) -> Iterator[str]:
