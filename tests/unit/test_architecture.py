@@ -21,6 +21,7 @@ LAYERS: Final = {
     # 0 words: values, options and errors, no I/O
     "backoff": 0,
     "cron": 0,
+    "cron_syntax": 0,
     "deep_json": 0,
     "durations": 0,
     "errors": 0,
@@ -31,6 +32,7 @@ LAYERS: Final = {
     "repeat": 0,
     "states": 0,
     "telemetry": 0,
+    "time_zones": 0,
     "types": 0,
     "validation": 0,
     # 1 redis: connections, key names, scripts
@@ -49,6 +51,7 @@ LAYERS: Final = {
     "views": 3,
     # 4 worker
     "_worker": 4,
+    "processes": 4,
     # 5 edge: what people and programs call
     "__init__": 5,
     "__main__": 5,
@@ -56,6 +59,7 @@ LAYERS: Final = {
     "embedded": 5,
     "metrics": 5,
     "otel": 5,
+    "runner": 5,
     "tasks": 5,
     "testing": 5,
     "web": 5,
