@@ -36,10 +36,11 @@ local function delay_by_wish(q, job, outcome, delay_ms)
   postpone_job(q, outcome, delay_ms)
 end
 
---- Back to the front of its line, with no attempt spent.
+--- Back to the front of its line, with no attempt spent. Upstream wakes nobody for a job with a priority, which then
+--- waits until some worker's blocking pop runs out.
 local function release_job(q, job, outcome)
   push_front(q.keys, outcome.id, job.priority)
-  q.batch.any_ready = q.batch.any_ready or job.priority == 0
+  q.batch.any_ready = true
   emit(q.keys, 'waiting', 'jobId', outcome.id, 'prev', 'active')
 end
 

@@ -74,7 +74,7 @@ async def test_a_job_goes_back_to_the_front(bench: Bench, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BACK)
-async def test_a_job_goes_to_the_front_of_its_priority_and_wakes_nobody(bench: Bench, kind: str) -> None:
+async def test_a_job_goes_to_the_front_of_its_priority_and_wakes_a_worker(bench: Bench, kind: str) -> None:
     prioritized = Zset({"2": 3 * 2**32 + 5, "3": 2 * 2**32 + 6})
     await bench.seed({**active("1"), "1": {**running(), "priority": "3"}, "prioritized": prioritized, "pc": "6"})
 
@@ -85,6 +85,7 @@ async def test_a_job_goes_to_the_front_of_its_priority_and_wakes_nobody(bench: B
         "1:lock": None,
         "active": None,
         "prioritized": [("3", 2 * 2.0**32 + 6), ("1", 3 * 2.0**32), ("2", 3 * 2.0**32 + 5)],
+        "marker": READY,
     }
 
 
