@@ -48,7 +48,7 @@ _GONE = frozenset({_S.UNKNOWN})
 _ACTIVE = frozenset({_S.ACTIVE})
 _DELAYED = frozenset({_S.DELAYED})
 
-#: Operation -> where it takes a job from and to; targets with `unknown` may remove the job (retention, removal).
+#: Operation -> where it takes a job from and to; `unknown` as a target removes it.
 #: Verbs are those of the scripts and outcomes. An operation on a job in another state changes no state.
 TRANSITIONS: Final[Mapping[str, Transition]] = MappingProxyType(
     {
@@ -67,6 +67,8 @@ TRANSITIONS: Final[Mapping[str, Transition]] = MappingProxyType(
         # A delayed parent whose child failed with the policy to fail it is made ready, to be failed by a worker.
         "fail_parent": Transition(frozenset({_S.WAITING_CHILDREN, _S.DELAYED}), _READY),
         "reprocess": Transition(_FINISHED, _READY),
+        # A finished job goes when others of its kind finish, by the number or the age of those that are kept.
+        "retain": Transition(_FINISHED, _GONE),
         "change_priority": Transition(_READY, _READY),
         "change_delay": Transition(_DELAYED, _DELAYED),
         # An active job can be removed only when its lock is gone.

@@ -44,7 +44,7 @@ def test_only_active_jobs_finish() -> None:
             assert transition.sources == {JobState.ACTIVE}, verb
 
 
-def test_a_finished_job_leaves_its_state_only_by_a_request() -> None:
+def test_a_finished_job_leaves_its_state_only_by_a_request_or_its_retention() -> None:
     leaving = {verb for verb, transition in TRANSITIONS.items() if JobState.COMPLETED in transition.sources}
 
-    assert leaving == {"reprocess", "remove", "clean", "obliterate"}
+    assert leaving == {"reprocess", "retain", "remove", "clean", "obliterate"}
