@@ -29,6 +29,7 @@ from pyqueue.errors import (
     ParentNotReplaceable,
     PayloadError,
     PendingChildren,
+    ProcessCrashed,
     PyqueueError,
     QueueHasActiveJobs,
     QueueNotPaused,
@@ -49,7 +50,9 @@ from pyqueue.explanation import Explanation, PendingChild
 from pyqueue.flow import FlowJob, FlowProducer, JobNode
 from pyqueue.job import Job
 from pyqueue.options import Backoff, Deduplication, JobOptions, JobSpec, RateLimit, Retention
+from pyqueue.processes import InProcess, ProcessJob
 from pyqueue.queue import Queue
+from pyqueue.runner import run_worker
 from pyqueue.states import JobState
 
 __all__ = [
@@ -69,6 +72,7 @@ __all__ = [
     "FlowCycle",
     "FlowJob",
     "FlowProducer",
+    "InProcess",
     "Job",
     "JobError",
     "JobFailed",
@@ -87,6 +91,8 @@ __all__ = [
     "PayloadError",
     "PendingChild",
     "PendingChildren",
+    "ProcessCrashed",
+    "ProcessJob",
     "PyqueueError",
     "Queue",
     "QueueEvents",
@@ -107,4 +113,5 @@ __all__ = [
     "WaitForChildren",
     "Worker",
     "WorkerHealth",
+    "run_worker",
 ]

@@ -12,6 +12,7 @@
     |-- SchedulerError -- SchedulerIdTaken -10, SchedulerSlotsBusy -11
     |-- AddOutcomeUnknown       |-- BulkAddError  .results
     |-- RedisRefused  .code     |-- QueueNotPaused, QueueHasActiveJobs
+    |-- ProcessCrashed
     `-- ScriptError -- StaleExchange -20
     Directive (Exception): Unrecoverable, DelayJob, ReleaseJob, WaitForChildren, RateLimitJob
 
@@ -154,6 +155,10 @@ class QueueNotPaused(PyqueueError):
 
 class QueueHasActiveJobs(PyqueueError):
     """The queue has active jobs, so it cannot be obliterated. Wait for them, or use force=True."""
+
+
+class ProcessCrashed(PyqueueError):
+    """The process that ran the job died: it was killed, ran out of memory, crashed or called os._exit."""
 
 
 class ScriptError(PyqueueError):
