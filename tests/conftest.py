@@ -27,9 +27,13 @@ from pyqueue._redis import embedded
 from pyqueue._redis.connection import Connection
 from tests.support.server import RedisServer
 
-# How fast this machine is, with other tests beside this one, is no property of the code.
+# How fast this machine is, with other tests beside this one, is no property of the code. Every run sees the same
+# examples, so that a change is what breaks a test; `pytest --hypothesis-profile=thorough` looks elsewhere, and longer.
 hypothesis.settings.register_profile(
-    "pyqueue", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+    "pyqueue", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True, derandomize=True
+)
+hypothesis.settings.register_profile(
+    "thorough", hypothesis.settings.get_profile("pyqueue"), derandomize=False, max_examples=2000
 )
 hypothesis.settings.load_profile("pyqueue")
 
