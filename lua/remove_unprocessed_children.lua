@@ -23,7 +23,11 @@
 --- @include family
 
 local job_key = prefix .. job_id
-local step = redis.call('SSCAN', job_key .. ':dependencies', cursor, 'COUNT', limit)
+local dependencies = job_key .. ':dependencies'
+local step = { '0' }
+if cursor ~= '0' or redis.call('SCARD', dependencies) > limit then
+  step = redis.call('SSCAN', dependencies, cursor, 'COUNT', limit)
+end
 local walk = new_walk(unprocessed_keys)
 for _, child_key in ipairs(unprocessed_keys(job_key, step[2])) do
   local child_prefix, child_id = split_job_key(child_key)
