@@ -81,7 +81,7 @@ async def test_a_cancelled_job_ends_and_its_slot_runs_the_next_one() -> None:
         for total in range(1, 4):
             one = held()
             slots.start(one)
-            await wait_until(lambda one=one: one.task)
+            await _started(one)
             task = one.task
             slots.cancel(one, CancelReason.LOCK_LOST)
             await slots.wait_empty()
@@ -100,7 +100,7 @@ async def test_a_cancellation_asked_for_by_the_running_job_itself_does_not_reach
     async with running(run_job) as (slots, ended):
         for total in range(1, 4):
             slots.start(held())
-            await wait_until(lambda total=total: len(ended) == total)
+            await _reached(ended, total)
 
 
 async def test_a_job_that_swallows_its_cancellation_is_cancelled_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +114,7 @@ async def test_a_job_that_swallows_its_cancellation_is_cancelled_again(monkeypat
             except asyncio.CancelledError:
                 swallowed.append(1)
 
-    async with running(run_job) as (slots, ended):
+    async with running(run_job) as (slots, _):
         slots.start(held())
         await anyio.lowlevel.checkpoint()
         slots.cancel_all(CancelReason.CLOSING)
@@ -134,3 +134,11 @@ async def test_a_job_cancelled_before_it_began_is_run_with_its_reason() -> None:
         slots.cancel(one, CancelReason.LOCK_LOST)
         await slots.wait_empty()
     assert reasons == [CancelReason.LOCK_LOST]
+
+
+async def _started(one: Held) -> None:
+    await wait_until(lambda: one.task is not None)
+
+
+async def _reached(ended: list[Held], total: int) -> None:
+    await wait_until(lambda: len(ended) == total)
