@@ -114,7 +114,7 @@ def _print_rows(name: str, task: Task, samples: dict[str, list[Sample]]) -> None
 
 
 def _median(runs: list[Sample], field: str) -> float:
-    return statistics.median(getattr(run, field) for run in runs)
+    return float(statistics.median(getattr(run, field) for run in runs))
 
 
 if __name__ == "__main__":
