@@ -37,7 +37,7 @@
 --- @rows outcomes id token kind value stacktrace number:int attempts:int keep_count:int keep_age_s:int keep_limit:int
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
 --- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms]; claimed: rows of id, token, flat fields
---- @include clock settle claim replay delayed intact memory
+--- @include clock settle claim replay delayed memory
 
 local now = resolve_now(now_ms)
 local worker = {
@@ -52,7 +52,6 @@ elseif record then
   return replay_exchange(keys, record, worker, now)
 end
 
-check_intact(keys)
 write_even_when_full(prefix)
 local q = { keys = keys, now = now, meta = read_meta(keys) }
 local promoted = promote_before_retry(q, outcomes)

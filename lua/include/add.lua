@@ -5,8 +5,17 @@
 
 local CREATED, DUPLICATE, DEDUPLICATED, REPLACED = 0, 1, 2, 3
 
+--- Whether its parent exists, if it has one. The nodes of a flow know when the same call has stored it.
 local function has_parent(job)
-  return job.parent_key == '' or redis.call('EXISTS', job.parent_key) == 1
+  return job.parent_key == '' or job.has_parent or redis.call('EXISTS', job.parent_key) == 1
+end
+
+--- Whether a job with its id exists. The nodes of a flow were looked up before.
+local function is_duplicate(job, job_key)
+  if job.exists ~= nil then
+    return job.exists
+  end
+  return job.job_id ~= '' and redis.call('EXISTS', job_key) == 1
 end
 
 --- Number the jobs; returns how many numbers were spent. Every job spends one, also with an id of its own, but not one
@@ -30,7 +39,7 @@ end
 --- Add one job; returns its id and status. q: keys now line. A job that is only staged gets its place by this add.
 local function add_job(q, job, job_id)
   local keys = q.keys
-  if job.job_id ~= '' and redis.call('EXISTS', keys.prefix .. job_id) == 1 then
+  if is_duplicate(job, keys.prefix .. job_id) then
     if belongs_to_another(keys.prefix .. job_id, job.parent_key, q.now) then
       return job_id, -7
     elseif not take_staged(keys.prefix .. job_id) then
@@ -49,9 +58,10 @@ local function add_job(q, job, job_id)
     end
     status = replaced and REPLACED or CREATED
   end
-  store_job(keys, job_id, job, timestamp)
+  write_job(keys.prefix .. job_id, job, timestamp)
   job.is_stored = true
-  if job.parent_key ~= '' then
+  announce_job(keys, job_id, job.name)
+  if job.parent_key ~= '' and not job.in_flow then
     redis.call('SADD', job.parent_key .. ':dependencies', keys.prefix .. job_id)
   end
   place_job(q, job, job_id, timestamp)

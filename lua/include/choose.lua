@@ -1,30 +1,27 @@
 --- Choose the jobs that a claim takes: off the wait list first, then by priority.
---- @uses wait prioritized pc
+--- @uses wait active prioritized pc
 
 --- Fields that decide about a claim, or that it writes.
 local OF_INTEREST = { stc = true, ats = true, processedOn = true, pb = true, defa = true }
 --- How far a call looks past suspects for other jobs.
 local CLAIM_SCAN = 200
 
---- Take up to `room` ids off the wait list, in order of service.
-local function take_waiting(keys, room)
-  local taken = redis.call('LRANGE', keys.wait, -room, -1)
-  if #taken > 0 then
-    redis.call('LTRIM', keys.wait, 0, -(#taken + 1))
-  end
+--- Up to `count` ids of the wait list in order of service, after the first `offset`.
+local function peek_waiting(keys, offset, count)
+  local newest_first = redis.call('LRANGE', keys.wait, -(offset + count), -(offset + 1))
   local candidates = {}
-  for i = #taken, 1, -1 do
-    candidates[#candidates + 1] = { id = taken[i] }
+  for i = #newest_first, 1, -1 do
+    candidates[#candidates + 1] = { id = newest_first[i] }
   end
   return candidates
 end
 
---- Take up to `room` ids off the prioritized set, in order of service.
-local function take_prioritized(keys, room)
-  local popped = redis.call('ZPOPMIN', keys.prioritized, room)
+--- Up to `count` ids of the prioritized set in order of service, after the first `offset`.
+local function peek_prioritized(keys, offset, count)
+  local members = redis.call('ZRANGE', keys.prioritized, offset, offset + count - 1, 'WITHSCORES')
   local candidates = {}
-  for i = 1, #popped, 2 do
-    candidates[#candidates + 1] = { id = popped[i], score = popped[i + 1] }
+  for i = 1, #members, 2 do
+    candidates[#candidates + 1] = { id = members[i], score = members[i + 1] }
   end
   return candidates
 end
@@ -48,6 +45,37 @@ local function inspect(keys, candidate)
   return #fields > 0
 end
 
+--- Sort candidates into those that may run and suspects that may not; returns how many more suspects may run.
+local function sort_candidates(keys, candidates, choice, suspects)
+  for _, candidate in ipairs(candidates) do
+    if inspect(keys, candidate) then
+      local may_run = not candidate.is_suspect or suspects > 0
+      suspects = candidate.is_suspect and suspects - 1 or suspects
+      local list = may_run and choice.jobs or choice.skipped
+      list[#list + 1] = candidate
+    end
+  end
+  return suspects
+end
+
+--- Choose up to `room` jobs, of which at most `suspects` were active when a worker died. Returns the choice: jobs, the
+--- skipped, how many ids of each place it covers, and whether there are no more.
+local function choose_jobs(keys, room, suspects)
+  local choice = { jobs = {}, skipped = {}, waiting = 0, prioritized = 0, ran_empty = false }
+  local place, peek = 'waiting', peek_waiting
+  while #choice.jobs < room and choice.waiting + choice.prioritized < CLAIM_SCAN and not choice.ran_empty do
+    local wanted = room - #choice.jobs
+    local candidates = peek(keys, choice[place], wanted)
+    choice[place] = choice[place] + #candidates
+    suspects = sort_candidates(keys, candidates, choice, suspects)
+    if #candidates < wanted then
+      choice.ran_empty = place == 'prioritized'
+      place, peek = 'prioritized', peek_prioritized
+    end
+  end
+  return choice
+end
+
 --- Suspects that may not run now go back to the very place they were taken from.
 local function put_back(keys, skipped)
   for i = #skipped, 1, -1 do
@@ -59,31 +87,24 @@ local function put_back(keys, skipped)
   end
 end
 
---- Choose up to `room` jobs, of which at most `suspects` were active when a worker died. The counter of priorities
---- starts anew when their set has run empty.
-local function choose_jobs(keys, room, suspects)
-  local chosen, skipped, scanned = {}, {}, 0
-  local take, ran_empty = take_waiting, false
-  while #chosen < room and scanned < CLAIM_SCAN and not ran_empty do
-    local wanted = room - #chosen
-    local candidates = take(keys, wanted)
-    scanned = scanned + #candidates
-    for _, candidate in ipairs(candidates) do
-      if inspect(keys, candidate) then
-        local may_run = not candidate.is_suspect or suspects > 0
-        suspects = candidate.is_suspect and suspects - 1 or suspects
-        local list = may_run and chosen or skipped
-        list[#list + 1] = candidate
-      end
-    end
-    if #candidates < wanted then
-      ran_empty = take == take_prioritized
-      take = take_prioritized
-    end
+--- Move the chosen jobs to active. They leave their old place last, so that none is lost if the call fails. The counter
+--- of priorities starts anew when their set has run empty.
+local function take_chosen(keys, choice)
+  local job_ids = {}
+  for n, job in ipairs(choice.jobs) do
+    job_ids[n] = job.id
   end
-  put_back(keys, skipped)
-  if ran_empty and #skipped == 0 then
+  if #job_ids > 0 then
+    redis.call('LPUSH', keys.active, unpack(job_ids))
+  end
+  if choice.waiting > 0 then
+    redis.call('LTRIM', keys.wait, 0, -(choice.waiting + 1))
+  end
+  if choice.prioritized > 0 then
+    redis.call('ZREMRANGEBYRANK', keys.prioritized, 0, choice.prioritized - 1)
+  end
+  put_back(keys, choice.skipped)
+  if choice.ran_empty and #choice.skipped == 0 then
     redis.call('DEL', keys.pc)
   end
-  return chosen
 end

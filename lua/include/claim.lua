@@ -42,17 +42,9 @@ local function claim_token(worker, n)
   return worker.token .. ':' .. integer(worker.first_token + n - 1)
 end
 
---- Move the chosen jobs to active, then lock them, so that none is lost if the call fails; returns rows of id, token,
---- flat fields. Every start wakes the next idle worker, whatever the limits: upstream relies on it.
+--- Lock the chosen jobs; returns rows of id, token, flat fields.
 local function activate_all(keys, chosen, worker, now)
-  local claimed, job_ids = {}, {}
-  for n, candidate in ipairs(chosen) do
-    job_ids[n] = candidate.id
-  end
-  if #job_ids > 0 then
-    redis.call('LPUSH', keys.active, unpack(job_ids))
-    mark_ready(keys, false)
-  end
+  local claimed = {}
   for n, candidate in ipairs(chosen) do
     local token = claim_token(worker, n)
     activate(keys, candidate, token, worker, now)
@@ -61,8 +53,8 @@ local function activate_all(keys, chosen, worker, now)
   return claimed
 end
 
---- Claim up to `limit` jobs; due ones were promoted before. Returns them, how long the rate limit forbids more (ms), and whether the queue has
---- run out of ready jobs that may start (false when it is paused, limited or at its concurrency).
+--- Claim up to `limit` jobs; due ones were promoted before. Returns them, how long the rate limit forbids more (ms), and
+--- whether the queue has run out of ready jobs that may start (false when it is paused, limited or at its concurrency).
 local function claim_jobs(keys, meta, worker, limit, now)
   local limit_ms, allowance, duration = rate_limit(keys, meta, worker)
   if limit_ms > 0 or is_blocked(keys, meta) then
@@ -72,12 +64,16 @@ local function claim_jobs(keys, meta, worker, limit, now)
   if meta.concurrency then
     room = math.min(room, meta.concurrency - redis.call('LLEN', keys.active))
   end
-  local chosen = choose_jobs(keys, room, worker.suspects)
-  local claimed = activate_all(keys, chosen, worker, now)
-  if allowance then
-    spend_limit(keys, chosen, duration)
+  local choice = choose_jobs(keys, room, worker.suspects)
+  local claimed = activate_all(keys, choice.jobs, worker, now)
+  if #claimed > 0 then
+    mark_ready(keys, false) -- every start wakes the next idle worker, whatever the limits: upstream relies on it
   end
-  return claimed, 0, #chosen < room
+  if allowance then
+    spend_limit(keys, choice.jobs, duration)
+  end
+  take_chosen(keys, choice)
+  return claimed, 0, #claimed < room
 end
 
 --- Put the base marker back for another worker, if there is work for it.

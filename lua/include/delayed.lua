@@ -34,8 +34,8 @@ local function read_priority(job_key)
   return tonumber(priority or 0) or 0
 end
 
---- Make due jobs ready, at most `limit`; returns how many ids were due. They leave the delayed set last, so that none
---- is lost if the call fails.
+--- Make due jobs ready, at most `limit`; returns how many ids were due. They leave the delayed set when they
+--- have their places, so that none is lost if the call fails.
 local function promote_delayed(keys, now, blocked, limit)
   local latest = integer((now + 1) * JOBS_PER_MS - 1)
   local due = redis.call('ZRANGEBYSCORE', keys.delayed, '0', latest, 'LIMIT', '0', integer(limit))
@@ -52,9 +52,10 @@ local function promote_delayed(keys, now, blocked, limit)
       redis.call('HSET', job_key, 'delay', '0')
     end
   end
-  if push_line(keys, line) then
+  local any_ready = push_line(keys, line)
+  redis.call('ZREM', keys.delayed, unpack(due))
+  if any_ready then
     mark_ready(keys, blocked)
   end
-  redis.call('ZREM', keys.delayed, unpack(due))
   return #due
 end

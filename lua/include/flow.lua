@@ -1,5 +1,5 @@
 --- Trees of jobs over several queues, parents before children: what a flow and a staged flow have in common.
---- @include keys duplicate parents clock place
+--- @include keys duplicate parents clock place intact
 --- @uses id
 --- @error -21 FlowCycle a node of the flow is an ancestor of its root
 
@@ -14,7 +14,9 @@ end
 local function queue_of(queues, prefix)
   local q = queues.by_prefix[prefix]
   if not q then
-    q = open_places(derive_keys(prefix), queues.now)
+    local keys = derive_keys(prefix)
+    check_intact(keys)
+    q = open_places(keys, queues.now)
     queues.by_prefix[prefix] = q
     queues.order[#queues.order + 1] = q
   end
@@ -39,6 +41,15 @@ local function close_queues(queues)
   end
 end
 
+--- Make jobs dependencies of their parents; links: parent key -> job keys.
+local function link_children(links)
+  for parent_key, job_keys in pairs(links) do
+    if #job_keys > 0 then
+      redis.pcall('SADD', parent_key .. ':dependencies', unpack(job_keys))
+    end
+  end
+end
+
 --- Release the parents that wait for nothing: all children that they got had completed before. Parents come first.
 local function release_parents(parent_keys, now)
   for _, parent_key in ipairs(parent_keys) do
@@ -60,20 +71,36 @@ local function is_circular(root_key, parent_key, node_keys)
   return false
 end
 
+--- Look a node up: whether its job exists, and whether another parent owns it.
+local function is_taken(node, owners, now)
+  local job_key = node.prefix .. node.job_id
+  local values, in_this_call = redis.call('HMGET', job_key, 'name', 'parentKey'), owners[job_key]
+  node.exists = values[1] ~= false or in_this_call ~= nil
+  if node.parent_key == '' then
+    return false
+  elseif in_this_call and in_this_call ~= '' then
+    return in_this_call ~= node.parent_key
+  end
+  return is_other_parent(values[2], node.parent_key, now)
+end
+
 --- Why the nodes of one tree, the root first, cannot be added: the number of a node, and a code; nothing if they can.
-local function refuse_tree(nodes, now)
-  local node_keys = {}
+--- `owners` are the parents of nodes that earlier trees of the call add: job key -> parent key.
+local function refuse_tree(nodes, owners, now)
+  local root, node_keys = nodes[1], {}
+  if root.parent_key ~= '' and redis.call('EXISTS', root.parent_key) == 0 then
+    return 1, -5
+  end
   for i, node in ipairs(nodes) do
-    local job_key = node.prefix .. node.job_id
-    node_keys[job_key] = true
-    if i == 1 and node.parent_key ~= '' and redis.call('EXISTS', node.parent_key) == 0 then
-      return i, -5
-    elseif belongs_to_another(job_key, node.parent_key, now) then
+    node_keys[node.prefix .. node.job_id] = node.parent_key
+    if is_taken(node, owners, now) then
       return i, -7
     end
   end
-  local root = nodes[1]
-  if root and is_circular(root.prefix .. root.job_id, root.parent_key, node_keys) then
+  if is_circular(root.prefix .. root.job_id, root.parent_key, node_keys) then
     return 1, -21
+  end
+  for job_key, parent_key in pairs(node_keys) do
+    owners[job_key] = parent_key
   end
 end

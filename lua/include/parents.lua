@@ -2,12 +2,14 @@
 --- @include clock keys events markers ready delayed
 --- @event waiting delayed
 
---- A parent that was just taken out of waiting-children (or delayed) becomes ready, first in its line.
-local function move_parent_to_wait(parent, parent_id, now)
+--- A parent in the set `from_key` (waiting-children or delayed) becomes ready, first in its line, or begins its delay.
+--- It leaves the set when it has its new place, so that it is not lost if that fails.
+local function move_parent_to_wait(parent, parent_id, now, from_key)
   local values = redis.call('HMGET', parent.prefix .. parent_id, 'priority', 'delay')
   local delay_ms = tonumber(values[2] or 0) or 0
   if delay_ms > 0 then
     redis.call('ZADD', parent.delayed, integer((now + delay_ms) * JOBS_PER_MS), parent_id)
+    redis.call('ZREM', from_key, parent_id)
     emit(parent, 'delayed', 'jobId', parent_id, 'delay', integer(now + delay_ms))
     mark_delayed(parent)
     return
@@ -18,6 +20,7 @@ local function move_parent_to_wait(parent, parent_id, now)
   else
     redis.call('RPUSH', parent.wait, parent_id)
   end
+  redis.call('ZREM', from_key, parent_id)
   mark_ready(parent, is_blocked(parent, read_meta(parent)))
   emit(parent, 'waiting', 'jobId', parent_id, 'prev', 'waiting-children')
 end
@@ -29,8 +32,8 @@ local function release_parent_if_ready(parent_key, now)
     return
   end
   local parent = derive_keys(parent_prefix)
-  if redis.call('ZREM', parent.waiting_children, parent_id) == 1 then
-    move_parent_to_wait(parent, parent_id, now)
+  if redis.call('ZSCORE', parent.waiting_children, parent_id) then
+    move_parent_to_wait(parent, parent_id, now, parent.waiting_children)
   end
 end
 
@@ -51,12 +54,12 @@ local function fail_parent(child_key, parent_key, now)
   local parent_prefix, parent_id = split_job_key(parent_key)
   local parent = derive_keys(parent_prefix)
   local reason = 'child ' .. child_key .. ' failed'
-  if redis.call('ZREM', parent.waiting_children, parent_id) == 1 then
+  if redis.call('ZSCORE', parent.waiting_children, parent_id) then
     redis.call('HSET', parent_key, 'defa', reason)
-    move_parent_to_wait(parent, parent_id, now)
-  elseif redis.call('ZREM', parent.delayed, parent_id) == 1 then
-    redis.call('HSET', parent_key, 'defa', reason, 'delay', 0)
-    move_parent_to_wait(parent, parent_id, now)
+    move_parent_to_wait(parent, parent_id, now, parent.waiting_children)
+  elseif redis.call('ZSCORE', parent.delayed, parent_id) then
+    redis.call('HSET', parent_key, 'defa', reason, 'delay', '0')
+    move_parent_to_wait(parent, parent_id, now, parent.delayed)
   elseif not redis.call('ZSCORE', parent.failed, parent_id) then
     redis.call('HSET', parent_key, 'defa', reason)
   end
@@ -67,8 +70,8 @@ local function continue_parent(child_key, parent_key, reason, now)
   redis.call('HSET', parent_key .. ':failed', child_key, reason)
   local parent_prefix, parent_id = split_job_key(parent_key)
   local parent = derive_keys(parent_prefix)
-  if redis.call('ZREM', parent.waiting_children, parent_id) == 1 then
-    move_parent_to_wait(parent, parent_id, now)
+  if redis.call('ZSCORE', parent.waiting_children, parent_id) then
+    move_parent_to_wait(parent, parent_id, now, parent.waiting_children)
   end
 end
 

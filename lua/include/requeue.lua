@@ -93,3 +93,13 @@ local LEAVE = {
 
 --- Outcomes that only give the job back: for one that is not active any more, that is done.
 local GIVES_BACK = { released = true, returned = true, rate_limited = true }
+
+--- A retry lets due jobs go first; returns how many there were.
+local function promote_before_retry(q, outcomes)
+  for _, outcome in ipairs(outcomes) do
+    if outcome.kind == 'retried' then
+      return promote_delayed(q.keys, q.now, is_blocked(q.keys, q.meta), PROMOTIONS_PER_CALL)
+    end
+  end
+  return 0
+end

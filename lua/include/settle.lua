@@ -4,7 +4,7 @@
 --- @event drained
 
 --- What one call collects before it writes: locks to delete, ids to unmark, finished jobs by set and policy, counts;
---- and what it knows: ids whose lock is given up, sets that can be written.
+--- and what it knows: ids whose lock is given up, places that can be written.
 local function new_batch()
   return {
     locks = {}, job_ids = {}, unlocked = {}, groups = { completed = {}, failed = {} }, budget = REMOVALS_PER_CALL,
@@ -25,10 +25,18 @@ local function read_ahead(keys, outcomes)
   return locks, redis.call('EXISTS', unpack(child_keys)) > 0
 end
 
---- Fail, while the job still is active, if the set it belongs into was overwritten by something else.
-local function check_set(q, name)
+--- Set that a kind of outcome puts its job into; the others put it into its line.
+local LANDS_IN = {
+  completed = 'completed', failed = 'failed', waiting_children = 'waiting_children',
+  backoff = 'delayed', delayed = 'delayed', delayed_until = 'delayed',
+}
+
+--- Fail, while the job still is active, if the place it goes to was overwritten by something else. It happens: other
+--- clients accept `wait` as the id of a job.
+local function check_place(q, job, kind)
+  local name = LANDS_IN[kind] or (job.priority > 0 and 'prioritized' or 'wait')
   if not q.batch.intact[name] then
-    redis.call('ZCARD', q.keys[name])
+    redis.call(name == 'wait' and 'LLEN' or 'ZCARD', q.keys[name])
     q.batch.intact[name] = true
   end
 end
@@ -39,11 +47,10 @@ local function settle_job(q, outcome)
   if not job then
     return -1
   end
+  check_place(q, job, outcome.kind)
   if outcome.kind == 'completed' or outcome.kind == 'failed' then
-    check_set(q, outcome.kind)
     return finish_job(q, job, outcome)
   elseif outcome.kind == 'waiting_children' then
-    check_set(q, outcome.kind)
     return await_children(q, job, outcome)
   end
   local code = check_lock(outcome.lock, outcome.token)
@@ -65,16 +72,16 @@ local function count_into_metrics(q, target, metrics_points)
   end
 end
 
---- Write what the jobs of a call share.
+--- Write what the jobs of a call share, their places first: a job that has left active must not be lost.
 local function flush_batch(q, metrics_points)
   local batch, keys = q.batch, q.keys
-  if #batch.locks > 0 then
-    redis.call('DEL', unpack(batch.locks))
-    redis.call('SREM', keys.stalled, unpack(batch.job_ids))
-  end
   for _, target in ipairs({ 'completed', 'failed' }) do
     keep_groups(q, target)
     count_into_metrics(q, target, metrics_points)
+  end
+  if #batch.locks > 0 then
+    redis.call('DEL', unpack(batch.locks))
+    redis.call('SREM', keys.stalled, unpack(batch.job_ids))
   end
   if batch.any_ready then
     mark_ready(keys, is_blocked(keys, q.meta))
@@ -98,16 +105,6 @@ local function settle_jobs(q, outcomes, metrics_points)
   end
   flush_batch(q, metrics_points)
   return codes, q.batch.finished.completed + q.batch.finished.failed
-end
-
---- A retry lets due jobs go first; returns how many there were.
-local function promote_before_retry(q, outcomes)
-  for _, outcome in ipairs(outcomes) do
-    if outcome.kind == 'retried' then
-      return promote_delayed(q.keys, q.now, is_blocked(q.keys, q.meta), PROMOTIONS_PER_CALL)
-    end
-  end
-  return 0
 end
 
 --- Say that nothing is left to do, if so; delayed jobs and parents that wait do not count.

@@ -291,12 +291,33 @@ async def test_a_job_that_finds_no_place_leaves_nothing_behind(bench: Bench) -> 
     assert ran.keys == {"id": "2", "b": stored(), "wait": ["b"], "marker": READY}
 
 
-@pytest.mark.parametrize("key", ["wait", "active", "prioritized", "delayed", "events"])
-async def test_a_queue_whose_key_was_overwritten_refuses_the_call_and_writes_nothing(bench: Bench, key: str) -> None:
+@pytest.mark.parametrize(("key", "bad"), [("wait", 0), ("prioritized", 1), ("delayed", 2), ("waiting-children", 3)])
+async def test_a_place_that_was_overwritten_takes_no_job_and_spoils_no_other(bench: Bench, key: str, bad: int) -> None:
     await bench.seed({key: {"name": "a job of this name, from a client that allows it"}})
-    before = await bench.client.keys(f"{bench.base}*")
 
+    rows = [
+        add_row("a"),
+        add_row("b", priority=1),
+        add_row("c", delay_ms=1),
+        add_row("d", placement="children"),
+    ]
+    ran = await bench.run("add_jobs", rows, **adding())
+
+    assert [isinstance(status, str) for status in ran.reply[2]] == [n == bad for n in range(4)]
+    assert ran.reply[2][bad].startswith("WRONGTYPE")
+    assert {"a", "b", "c", "d"} - ran.keys.keys() == {"abcd"[bad]}
+    assert key not in ran.keys
+
+
+async def test_a_queue_whose_event_stream_was_overwritten_takes_no_job(bench: Bench) -> None:
+    await bench.seed({"events": "not a stream", "id": "4", "de:D": "x", "p": {"name": "p"}})
+    before = await bench.dump()
+
+    rows = [add_row(), add_row(priority=1), add_row(delay_ms=1), add_row(dedup='{"id":"E"}')]
+    rows.append(add_row(parent_key=f"{bench.base}p", parent="{}"))
     with pytest.raises(RedisRefused, match="WRONGTYPE"):
-        await bench.run("add_jobs", [add_row(), add_row(priority=1), add_row(delay_ms=1)], **adding())
+        await bench.run("add_jobs", rows, **adding(sequence=1))
 
-    assert sorted(await bench.client.keys(f"{bench.base}*")) == sorted(before)
+    after = await bench.dump()
+    assert after.pop("id").value == "9"
+    assert after == {name: key for name, key in before.items() if name != "id"}

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pyqueue.errors import RedisRefused
 from tests.support.script_bench import NOW, Bench, Ran, Zset
 from tests.support.script_rows import STACK, active, add_row, adding, exchange, settled, stored
 
@@ -182,15 +183,14 @@ async def test_sequence_0_keeps_no_record(bench: Bench) -> None:
 
 
 async def test_a_call_that_fails_leaves_no_record(bench: Bench) -> None:
-    await bench.seed({**active("1"), "events": "not a stream"})
-    rows = [settled("1", "completed", "42")]
-    with pytest.raises(Exception, match="WRONGTYPE"):
-        await bench.run("settle_and_claim", rows, **exchange(sequence=1))
-    await bench.client.delete(f"{bench.base}events")
+    await bench.seed({"wait": ["1"], "1": stored(), "prioritized": "not a set"})
+    with pytest.raises(RedisRefused, match="WRONGTYPE"):
+        await bench.run("settle_and_claim", **exchange(2, sequence=1))
+    await bench.client.delete(f"{bench.base}prioritized")
 
-    ran = await bench.run("settle_and_claim", rows, **exchange(sequence=1))
+    ran = await bench.run("settle_and_claim", **exchange(2, sequence=1))
 
-    assert (ran.reply[1], ran.keys["completed"]) == ([0], [("1", float(NOW))])
+    assert [row[0] for row in ran.reply[2]] == ["1"]
 
 
 ADDS = [

@@ -386,6 +386,19 @@ async def test_a_child_finishes_even_if_its_parent_cannot_be_told(bench: Bench) 
     }
 
 
+@pytest.mark.parametrize(("row", "policy"), ROWS, ids=["completed", *POLICIES])
+async def test_a_parent_whose_queue_was_damaged_is_not_lost(bench: Bench, row: Row, policy: str) -> None:
+    await Family(bench, policy, queue="flows").seed()
+    await bench.client.set(f"{bench.store.keys.prefix}:flows:wait", "not a list")
+
+    ran = await bench.run("settle_and_claim", [row], **exchange())
+
+    assert ran.reply[1][0].startswith("WRONGTYPE")
+    assert "flows:waiting-children" not in ran.keys
+    assert ran.keys["active"] is None
+    assert {"completed", "failed"} & ran.keys.keys()
+
+
 @pytest.mark.parametrize("parent", ["{", "7", '"fpof"'])
 async def test_an_unreadable_policy_is_none(bench: Bench, parent: str) -> None:
     await Family(bench).seed()
