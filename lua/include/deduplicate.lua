@@ -51,7 +51,7 @@ end
 
 --- Push a delayed owner back to the new job's time.
 local function reschedule_owner(keys, owner, due_ms, delay_ms)
-  if redis.call('ZREM', keys.delayed, owner) == 1 then
+  if redis.call('ZSCORE', keys.delayed, owner) then -- its old place counts when the new score is chosen, as upstream
     redis.call('HSET', keys.prefix .. owner, 'delay', integer(delay_ms))
     delay_job(keys, owner, due_ms)
     mark_delayed(keys)
@@ -79,7 +79,7 @@ local function deduplicate(keys, job, job_id, options, timestamp)
   if keep_last(keys, key, owner, job, job_id, options) or replaces then
     return owner, false
   end
-  if options.extend then
+  if options.extend and (tonumber(options.ttl) or 0) > 0 then
     own_deduplication(key, owner, options)
   end
   emit(keys, 'deduplicated', 'jobId', owner, 'deduplicationId', options.id, 'deduplicatedJobId', job_id)

@@ -25,7 +25,7 @@ _CUSTOM_IDS: Final = ("alpha", "beta", "gamma", "delta", "a b/ü", "x:y:z")
 _REFUSED_IDS: Final = ("12", "0:1", "p:q")
 _TOKENS: Final = ("t", "t2", "t3")
 _DEDUPLICATION_IDS: Final = ("D", "E")
-_POLICIES: Final = (
+POLICIES: Final = (
     "failParentOnFailure",
     "continueParentOnFailure",
     "ignoreDependencyOnFailure",
@@ -225,7 +225,7 @@ class Generator:
         return options
 
     def _child_policy(self) -> Op:
-        return {self.random.choice(_POLICIES): True} if self._chance(0.6) else {}
+        return {self.random.choice(POLICIES): True} if self._chance(0.6) else {}
 
     # ----------------------------------------------------------------------------------------------------- producers
 
