@@ -58,6 +58,11 @@ differential: $(DEV_READY) ## Random scenarios on pyqueue and on real BullMQ, co
 	.ci/redis-server
 	$(BIN)/python -m tests.conformance.differential $(ARGS)
 
+.PHONY: chaos
+chaos: $(DEV_READY) ## Every fault in full: processes killed and stopped, servers, networks; a table, about ten minutes
+	.ci/redis-server
+	$(BIN)/python -m tests.chaos --full $(ARGS)
+
 .PHONY: acceptance
 acceptance: $(DEV_READY) ## Which numbered behaviours no test cites, and why
 	$(BIN)/python -m tests.acceptance.coverage

@@ -10,9 +10,10 @@ Bytes that arrive while a mode swallows them are lost for good; connections made
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import Enum
+from typing import Final
 
 
 class Mode(Enum):
@@ -23,6 +24,19 @@ class Mode(Enum):
     """Nothing passes in either direction, nobody is told."""
     LOSE_REPLIES = "lose replies"
     """Commands reach the server, what it answers is lost."""
+    DELAY = "delay"
+    """Everything takes `DELAY_S` longer, in each direction."""
+    LATE = "late"
+    """Commands are held back and reach the server when the mode ends, also those of clients that have gone."""
+    TRUNCATE = "truncate"
+    """Replies end in the middle, and the connection with them."""
+
+
+DELAY_S: Final = 0.2
+
+
+#: What becomes of bytes in one direction.
+Treatment = Callable[[bytes], Awaitable[bytes]]
 
 
 class Proxy:
@@ -33,7 +47,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self.mode = Mode.PASS
+        self._mode = Mode.PASS
+        self._changed = asyncio.Event()
         self.accepted = 0
         """Connections so far."""
 
@@ -64,6 +79,17 @@ class Proxy:
         """`redis://` URL of the server through the proxy."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    @property
+    def mode(self) -> Mode:
+        """What happens to bytes; may be set at any time."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        self._mode = mode
+        self._changed.set()
+        self._changed = asyncio.Event()
+
     def cut(self) -> None:
         """Break every connection, as a firewall's RST does."""
         for writer in self._writers:
@@ -74,21 +100,39 @@ class Proxy:
         self.accepted += 1
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)
         self._writers |= {writer, server_writer}
-        self._pump(reader, server_writer, {Mode.SILENT})
-        self._pump(server_reader, writer, {Mode.SILENT, Mode.LOSE_REPLIES})
+        self._pump(reader, server_writer, self._command)
+        self._pump(server_reader, writer, self._reply)
 
-    def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallowing: set[Mode]) -> None:
-        task = asyncio.get_running_loop().create_task(self._forward(reader, writer, swallowing))
+    def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, treat: Treatment) -> None:
+        task = asyncio.get_running_loop().create_task(self._forward(reader, writer, treat))
         self._pumps.add(task)
         task.add_done_callback(self._pumps.discard)
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallowing: set[Mode]) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, treat: Treatment) -> None:
         try:
             while chunk := await reader.read(65536):
-                if self.mode not in swallowing:
-                    writer.write(chunk)
-                    await writer.drain()
+                treated = await treat(chunk)
+                writer.write(treated)
+                await writer.drain()
+                if 0 < len(treated) < len(chunk):
+                    break
         except OSError:
             pass  # the other side is gone, too
         finally:
             writer.transport.abort()
+
+    async def _command(self, chunk: bytes) -> bytes:
+        while self.mode is Mode.LATE:
+            await self._changed.wait()
+        await self._delay()
+        return b"" if self.mode is Mode.SILENT else chunk
+
+    async def _reply(self, chunk: bytes) -> bytes:
+        await self._delay()
+        if self.mode in {Mode.SILENT, Mode.LOSE_REPLIES}:
+            return b""
+        return chunk[: max(1, len(chunk) // 2)] if self.mode is Mode.TRUNCATE else chunk
+
+    async def _delay(self) -> None:
+        if self.mode is Mode.DELAY:
+            await asyncio.sleep(DELAY_S)

@@ -1,0 +1,119 @@
+"""Worker processes that end: killed, restarted, or brought down by a job."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from tests.chaos.report import Bar, Report, audit, nothing_lost, restarted_after
+from tests.chaos.stage import Stage, durations, logger, set_up
+
+_TERM_MARGIN_S: Final = 0.5
+
+
+async def kill_workers(directory: Path, full: bool) -> Report:
+    """kill -9 of random workers, each replaced at once; a job may be hit several times."""
+    kills, jobs, workers, pause_s = (200, 4000, 12, 0.45) if full else (8, 110, 6, 0.35)
+    async with set_up(directory, concurrency=2, max_stalled_count=5) as stage:
+        await stage.add(durations(jobs, 0.2, 1.0))
+        await stage.crew.assemble(workers)
+        faults: list[tuple[float, int]] = []
+        for number in range(kills):
+            await anyio.sleep(pause_s * random.uniform(0.5, 1.5))
+            faults.append(stage.crew.kill_one())
+            stage.crew.hire()
+            if number % 20 == 19:
+                logger.info("%d kills, %d jobs done", number + 1, len(stage.ledger.of("finished")))
+        await stage.until_done(60)
+        found = audit(stage)
+        waits = sorted(restarted_after(stage.ledger, faults)) or [0.0]
+        bars = [
+            *nothing_lost(found),
+            Bar("finished twice <= 2", len(found.duplicates) <= 2),
+            Bar("reruns only after a lost lock", not found.unexcused),
+            Bar("recovery p50 <= 2.6 s", waits[len(waits) // 2] <= 2.6),
+            Bar("max <= 4 s", waits[-1] <= 4),
+        ]
+        return Report("kill -9 of workers", jobs, kills, found, bars, waits)
+
+
+async def restart_workers(directory: Path, full: bool) -> Report:
+    """Rolling restarts with SIGTERM: the replacement starts first, then the old one finishes what it runs."""
+    restarts, jobs, workers = (100, 2000, 8) if full else (10, 200, 4)
+    longest_s = 0.5
+    async with set_up(directory, concurrency=4) as stage:
+        await stage.add(durations(jobs, 0.1, longest_s))
+        await stage.crew.assemble(workers)
+        exits: list[tuple[float, int]] = []
+        for number in range(restarts):
+            old = stage.crew.members[0]
+            await stage.crew.assemble(1)
+            exits.append(await stage.crew.dismiss(old))
+            if number % 20 == 19:
+                logger.info("%d restarts, %d jobs done", number + 1, len(stage.ledger.of("finished")))
+        await stage.until_done(60)
+        found = audit(stage)
+        slowest_s = max(seconds for seconds, _ in exits)
+        bars = [
+            *nothing_lost(found),
+            Bar("0 duplicates", not found.duplicates),
+            Bar("0 reruns", not found.reruns),
+            Bar("exit code 0", {code for _, code in exits} == {0}),
+            Bar(f"exit within longest job + 0.5 s (took {slowest_s:.2f} s)", slowest_s <= longest_s + _TERM_MARGIN_S),
+        ]
+        return Report("rolling SIGTERM", jobs, restarts, found, bars, [seconds for seconds, _ in exits])
+
+
+async def poison_exit(directory: Path, full: bool) -> Report:
+    """A job that calls os._exit."""
+    return await _poison(directory, full, "exit")
+
+
+async def poison_segfault(directory: Path, full: bool) -> Report:
+    """A job that crashes the interpreter."""
+    return await _poison(directory, full, "segfault")
+
+
+async def _poison(directory: Path, full: bool, kind: str) -> Report:
+    """One poison job among 200 others at concurrency 10; a supervisor replaces the workers that die."""
+    others = 200
+    async with set_up(directory, concurrency=10, max_stalled_count=1) as stage:
+        before = durations(others // 2, 0.05, 0.5 if full else 0.3)
+        await stage.add(before)
+        (poison,) = await stage.add([(kind, 0.0)])
+        await stage.add(durations(others - len(before), 0.05, 0.5 if full else 0.3))
+        await stage.crew.assemble(2)
+        deaths = 0
+        async with anyio.create_task_group() as group:
+
+            async def supervise() -> None:
+                nonlocal deaths
+                while True:
+                    for _ in range(stage.crew.bury_dead()):
+                        deaths += 1
+                        stage.crew.hire()
+                    await anyio.sleep(0.02)
+
+            group.start_soon(supervise)
+            began = time.monotonic()
+            await stage.until_done(60)
+            ended_after_s = time.monotonic() - began
+            group.cancel_scope.cancel()
+        return await _judge_poison(stage, kind, poison, deaths, ended_after_s)
+
+
+async def _judge_poison(stage: Stage, kind: str, poison: str, deaths: int, seconds: float) -> Report:
+    found = audit(stage, guilty=[poison])
+    starts = sum(record.job == poison for record in stage.ledger.of("started"))
+    job = await stage.queue.jobs.get(poison)
+    reason = job.failed_reason if job is not None else None
+    bars = [
+        *nothing_lost(found),
+        Bar(f"two starts (had {starts})", starts == 2),
+        Bar(f"failed with a reason ({reason})", bool(reason) and deaths == 2),
+    ]
+    return Report(f"poison job: {kind}", len(stage.acknowledged), deaths, found, bars, [seconds])

@@ -1,0 +1,19 @@
+"""The short form of every fault scenario; the complete one is `make chaos`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.catalogue import SCENARIOS, play
+from tests.chaos.report import table
+
+pytestmark = [pytest.mark.anyio, pytest.mark.needs_server, pytest.mark.alone, pytest.mark.timeout(90)]
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_jobs_survive(name: str, tmp_path: Path) -> None:
+    """Nothing is lost, stuck or needlessly run twice; everything recovers in time."""
+    report = await play(name, tmp_path, full=False)
+    assert not report.missed, f"missed: {'; '.join(report.missed)}\n{table([report])}"
