@@ -33,7 +33,7 @@ from tests.conformance.session import Op, Session
 
 pytestmark = pytest.mark.anyio
 
-_SEEDS: Final = range(30)
+_SEEDS: Final = range(15)
 _DELAYED_MARKER: Final = "1"
 
 
