@@ -52,8 +52,10 @@ from pyqueue.job import Job
 from pyqueue.options import Backoff, Deduplication, JobOptions, JobSpec, RateLimit, Retention
 from pyqueue.processes import InProcess, ProcessJob
 from pyqueue.queue import Queue
+from pyqueue.repeat import RepeatOptions
 from pyqueue.runner import run_worker
 from pyqueue.states import JobState
+from pyqueue.views.schedulers import Scheduler
 
 __all__ = [
     "AddOutcomeUnknown",
@@ -102,7 +104,9 @@ __all__ = [
     "RateLimitJob",
     "RedisRefused",
     "ReleaseJob",
+    "RepeatOptions",
     "Retention",
+    "Scheduler",
     "SchedulerError",
     "SchedulerIdTaken",
     "SchedulerSlotsBusy",

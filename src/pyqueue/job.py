@@ -17,6 +17,7 @@ from pyqueue._flows.children import ChildVerbs
 from pyqueue._store import changing, inspecting
 from pyqueue._store.inspecting import JOB_COMPLETED
 from pyqueue._store.record import Field
+from pyqueue._store.scheduling import follow
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, extend_locks, settle_and_claim
 from pyqueue._store.snapshot import UNDECODED, DataT, ResultT
 from pyqueue._store.store import Store
@@ -220,6 +221,7 @@ class Job(ChildVerbs[DataT, ResultT]):
             raise ScriptError(f"{command} of job {self.id!r} failed: {code}")
         if code < 0:
             raise error_from_code(code, job_id=self.id, queue=self.queue, command=command, expected="active")
+        await follow(self._store, reply.claimed)
         return reply
 
     def _following(self, claimed: Claimed) -> Job[DataT, ResultT]:

@@ -36,6 +36,7 @@ from pyqueue.types import SERVER_CLOCK, Clock
 from pyqueue.views.jobs import Jobs, Progress
 from pyqueue.views.limits import CurrentLimits, Limits, limits_of
 from pyqueue.views.metrics import Metrics
+from pyqueue.views.schedulers import Schedulers
 
 DataT = TypeVar("DataT")
 ResultT = TypeVar("ResultT")
@@ -110,6 +111,8 @@ class Queue(Generic[DataT, ResultT]):
         """Concurrency and rate over all workers."""
         self.metrics: Final = Metrics(self._store)
         """Finished jobs per minute."""
+        self.schedulers: Final[Schedulers[DataT, ResultT]] = Schedulers(self._store, defaults)
+        """Jobs that come again and again."""
 
     async def add(
         self,

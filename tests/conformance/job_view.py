@@ -44,7 +44,9 @@ def _number(job: Job[Any, Any], field: str) -> int | None:
 
 
 def _options(job: Job[Any, Any]) -> Any:
-    return {"attempts": 0, **expand_options(job._fields.get(Field.OPTIONS, "{}"))}
+    options = {"attempts": 0, **expand_options(job._fields.get(Field.OPTIONS, "{}"))}
+    options.pop("repeatJobKey", None)  # BullMQ shows it as an attribute only
+    return options
 
 
 def _json_field(job: Job[Any, Any], field: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from pyqueue import BulkAddError, JobOptions, JobSpec, JobState
 from pyqueue._store import inspecting
 from pyqueue.errors import CODES
-from tests.conformance import consuming, families
+from tests.conformance import consuming, families, schedulers
 from tests.conformance.job_view import job_view
 from tests.conformance.normal_form import dump, js_string, plain
 from tests.conformance.session import NotBuilt, Op, Session
@@ -327,10 +327,6 @@ async def not_built(session: Session, op: Op) -> Any:
 #: Operations of BullMQ that pyqueue does not have yet.
 NOT_BUILT: Final = frozenset(
     {
-        "upsertJobScheduler",
-        "removeJobScheduler",
-        "getJobScheduler",
-        "getJobSchedulers",
         "publishEvent",
         "removeOrphanedJobs",
     }
@@ -391,6 +387,10 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "getCountsPerPriority": get_counts_per_priority,
     "getRanges": get_ranges,
     "getJobs": get_jobs,
+    "upsertJobScheduler": schedulers.upsert,
+    "removeJobScheduler": schedulers.remove,
+    "getJobScheduler": schedulers.get,
+    "getJobSchedulers": schedulers.get_all,
     "getMeta": get_meta,
     "isPaused": is_paused,
     "isMaxed": is_maxed,

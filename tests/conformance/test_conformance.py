@@ -18,16 +18,7 @@ pytestmark = pytest.mark.anyio
 
 #: What a scenario needs that pyqueue has not built yet.
 NOT_BUILT: Final = {
-    "047-drain": "job schedulers",
-    "073-scheduler-every": "job schedulers",
-    "075-scheduler-every-offset-start": "job schedulers",
-    "077-scheduler-immediately-enddate": "job schedulers",
-    "079-scheduler-remove": "job schedulers",
-    "081-scheduler-collision": "job schedulers",
     "087-custom-events": "events of one's own",
-    "089-default-job-options": "job schedulers",
-    "097-scheduler-upsert-paused": "job schedulers",
-    "121-worker-scheduler-missing-repeat": "job schedulers",
 }
 
 

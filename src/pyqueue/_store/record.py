@@ -162,7 +162,12 @@ def added_fields(row: AddRow, now_ms: int) -> dict[str, Raw]:
 
 def encode_options(options: JobOptions) -> str:
     """Options as the JSON text of the field `opts`: those that were given, and always `attempts`."""
-    stored: dict[str, Any] = {"attempts": options.attempts}
+    return _json({"attempts": options.attempts} | stored_options(options))
+
+
+def stored_options(options: JobOptions) -> dict[str, Any]:
+    """Options as the field `opts` holds them: those that were given."""
+    stored: dict[str, Any] = {}
     # Sorted, because equal options should be equal texts: `decode_options` remembers texts.
     for name in sorted(options.model_fields_set):
         value = getattr(options, name)
@@ -176,7 +181,7 @@ def encode_options(options: JobOptions) -> str:
             stored["backoff"] = _backoff_fields(value)
         else:
             stored[_WIRE_NAMES[name]] = _camel_fields(value) if isinstance(value, OptionModel) else value
-    return _json(stored)
+    return stored
 
 
 def encode_parent(parent: ParentReference, options: JobOptions) -> str:

@@ -27,6 +27,7 @@ from pyqueue._worker.batch import MAX_OUTCOMES, Exchange, Situation, plan
 from pyqueue._worker.confirmations import Confirmations
 from pyqueue._worker.events import Callbacks
 from pyqueue._worker.held import Held
+from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.leases import Leases
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
@@ -46,6 +47,7 @@ class Engine:
         leases: Leases,
         callbacks: Callbacks,
         confirmations: Confirmations,
+        iterations: Iterations,
         outage: Outage,
         make_job: Callable[[Claimed], RunningJob],
         max_limit_ms: int,
@@ -64,6 +66,7 @@ class Engine:
         self._leases = leases
         self._callbacks = callbacks
         self._confirmations = confirmations
+        self._iterations = iterations
         self._outage = outage
         self._sender = Sender(outage)
         self._make_job = make_job
@@ -203,6 +206,7 @@ class Engine:
         self._finished.extendleft(reversed(again))
         self._isolate = max(0, self._isolate - len(batch))
         self._note_supply(exchange, reply, woken=wakes != self._wakes)
+        await self._iterations.follow(reply.claimed)
         self._hand_out(reply.claimed, began + self._claim.lock_ms / 1000)
         if pause_s:
             await anyio.sleep(pause_s)

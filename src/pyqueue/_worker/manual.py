@@ -16,6 +16,7 @@ import anyio
 from redis.exceptions import RedisError
 
 from pyqueue._redis.commands import Commands
+from pyqueue._store.scheduling import follow
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, settle_and_claim
 from pyqueue._store.store import Store
 from pyqueue._worker.running_job import RunningJob
@@ -53,8 +54,10 @@ class ManualFetch:
         self._is_ended = False
 
     async def fetch(self, token: str) -> ExchangeReply:
-        """One claim of at most one job. One round trip."""
-        return await settle_and_claim(self._store, (), self._claim._replace(jobs=1, token=token, first_token=-1))
+        """One claim of at most one job. One round trip; two for the job of a scheduler."""
+        reply = await settle_and_claim(self._store, (), self._claim._replace(jobs=1, token=token, first_token=-1))
+        await follow(self._store, reply.claimed)
+        return reply
 
     async def next_job(self, token: str, *, block: bool) -> RunningJob | None:
         """The next job; without one, None (`block=False`, or the worker is closed), or a wait for it."""

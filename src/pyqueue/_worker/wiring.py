@@ -21,6 +21,7 @@ from pyqueue._worker.engine import Engine
 from pyqueue._worker.events import Callbacks
 from pyqueue._worker.executor import Call, Executor
 from pyqueue._worker.held import Held
+from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.lease_thread import LeaseThread
 from pyqueue._worker.leases import Leases
 from pyqueue._worker.manual import ManualFetch
@@ -75,6 +76,13 @@ class Parts:
             verdicts=self.verdicts,
             outage=self.outage,
         )
+        self.iterations = Iterations(
+            self._exchanges,
+            options.stalled_interval,
+            options.lock_duration,
+            Outage(f"schedulers of {label}: {connection.url_safe}"),
+            report=self.callbacks.report,
+        )
         self.engine = Engine(
             self._exchanges,
             self._claim,
@@ -82,6 +90,7 @@ class Parts:
             leases=self.leases,
             callbacks=self.callbacks,
             confirmations=self.confirmations,
+            iterations=self.iterations,
             outage=self.outage,
             make_job=self._make_job,
             max_limit_ms=options.maximum_rate_limit_delay,
