@@ -96,6 +96,14 @@ async def test_extend_starts_the_time_of_the_owner_anew(bench: Bench) -> None:
     assert ran.events == [deduplicated(other="new")]
 
 
+async def test_extend_without_a_time_leaves_that_of_the_owner(bench: Bench) -> None:
+    await own(bench, ttl_ms=5000)
+
+    ran = await bench.run("add_jobs", [row(extend=True)], **adding())
+
+    assert (ran.reply, ran.keys) == ([NOW, ["old"], [2]], {"id": "2"})
+
+
 @pytest.mark.parametrize("options", [{}, {"replace": True}, {"keepLastIfActive": True}])
 async def test_an_id_whose_owner_is_gone_is_taken_over(bench: Bench, options: dict[str, Any]) -> None:
     await bench.seed({"de:D": "old", "dn:D": {"name": "kept"}})
@@ -266,6 +274,15 @@ async def test_reschedule_pushes_a_delayed_owner_back(bench: Bench) -> None:
         "marker": [("1", float(NOW + 6))],
     }
     assert ran.events == [deduplicated(other="new"), event("delayed", jobId="old", delay=str(NOW + 9000))]
+
+
+async def test_rescheduling_to_the_same_time_goes_behind_the_old_place(bench: Bench) -> None:
+    await own(bench, delayed=Zset({"old": score(NOW + 9000)}))
+
+    dedup = '{"id":"D","reschedule":true}'
+    ran = await bench.run("add_jobs", [add_row("new", delay_ms=9000, dedup=dedup)], **adding())
+
+    assert ran.keys["delayed"] == [("old", score(NOW + 9000) + 1)]
 
 
 async def test_reschedule_leaves_an_owner_that_is_not_delayed(bench: Bench) -> None:
