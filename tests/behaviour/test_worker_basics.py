@@ -13,6 +13,7 @@ from pyqueue import (
     ConfigurationError,
     Context,
     Job,
+    JobSpec,
     JobState,
     PyqueueError,
     UnknownOption,
@@ -326,8 +327,7 @@ async def test_drained_is_emitted_once_per_idle_period(queue: AnyQueue, start_wo
     worker = await start_worker(lambda job: None, concurrency=10)
     worker.on("drained", lambda: drained.append(1))
     for period in (1, 2):
-        jobs = [await queue.add("x") for _ in range(5)]
-        await _completed(queue, jobs)
+        await _completed(queue, await queue.add_bulk([JobSpec("x")] * 5))
         await _at_least(drained, period)
     await worker.wait_idle()
     assert len(drained) <= 3  # the empty queue at the start may count as an idle period

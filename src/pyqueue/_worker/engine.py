@@ -2,8 +2,8 @@
 
     plan (batch.plan) -> send (Sender: again after a lost reply) -> codes (Confirmations) -> hand out jobs -> plan ...
 
-No timer starts an exchange: what finishes while one is in flight goes into the next. Outcomes wait here as data until a
-reply confirms them. Nothing else in the worker claims or settles.
+Nothing waits for company: what finishes while an exchange is in flight goes into the next. Outcomes wait here as data
+until a reply confirms them. Nothing else in the worker claims or settles.
 
 Modes: ready (work may be there: free slots are worth a claim) -> drained (a claim came back short; the waiter blocks
 on the marker) -> ready (woken). A limited, paused or closing engine settles and does not claim; a claim in flight that
@@ -31,6 +31,7 @@ from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.leases import Leases
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
+from pyqueue._worker.supply import Supply
 from pyqueue.errors import RedisRefused
 from pyqueue.outcomes import RateLimited, Returned
 
@@ -52,8 +53,6 @@ class Engine:
         make_job: Callable[[Claimed], RunningJob],
         max_limit_ms: int,
     ) -> None:
-        self.next_delayed_ms = 0
-        """When the next delayed job is due, on the server's clock; 0 = none known."""
         self.is_paused = False
         self.is_closing = False
         self.was_connected = False
@@ -70,18 +69,15 @@ class Engine:
         self._outage = outage
         self._sender = Sender(outage)
         self._make_job = make_job
-        self._max_limit_ms = max_limit_ms
+        self.supply = Supply(self.changed, max_limit_ms)
+        """What is known of jobs to come."""
         self._finished: deque[Held] = deque()
         self._isolate = 0  # outcomes to send one by one, because something in a batch cannot be sent
         self._in_flight = 0
         self._claims = 0
-        self._ready = True
-        self._wakes = 0
         self._rearm = False
-        self._limited_until = 0.0
         self._closes_limit = False
         self._announced_drained = False
-        self._server_ahead_ms = 0.0  # server's clock minus our monotonic clock
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
 
@@ -92,6 +88,7 @@ class Engine:
             if exchange is not None:
                 await self._run_exchange(exchange)
             elif self.is_closing and self._is_empty_handed():
+                self.supply.silence()
                 return
             else:
                 await self._changed.wait()
@@ -104,33 +101,22 @@ class Engine:
         while not self._drained.is_set():  # it may have been cleared again before the waiter's turn came
             await self._drained.wait()
 
-    def wake(self, *, popped: bool = False) -> None:
-        """Work may be ready. `popped`: the base marker was taken, which nobody else will see now."""
-        self._wakes += 1
-        self._ready = True
-        if popped and (self._slots.free <= 0 or self.is_paused or self.is_closing):
+    def marker_popped(self) -> None:
+        """The base marker was taken: work is ready, and nobody else will be told."""
+        if self._slots.free <= 0 or self.is_paused or self.is_closing:
             self._rearm = True
-        self.changed()
-
-    def delayed_until(self, due_ms: int) -> None:
-        """The marker of a delayed job was taken: this worker has to wake up for it."""
-        self._wakes += 1
-        self.next_delayed_ms = min(self.next_delayed_ms or due_ms, due_ms)
+        self.supply.wake()
 
     def marker_lost(self) -> None:
         """A pop was cut off, with or without a marker."""
         self._rearm = True
         self.changed()
 
-    def server_ms(self) -> float:
-        """The server's time now, from the last reply."""
-        return time.monotonic() * 1000 + self._server_ahead_ms
-
     # What slots, leases and the worker need.
 
     def changed(self) -> None:
         """Something that the plan depends on has changed: plan again."""
-        if self._ready or self.is_limited or self.is_paused or self.is_closing:
+        if self.supply.is_ready or self.supply.is_limited or self.is_paused or self.is_closing:
             self._drained.clear()
         else:
             self._drained.set()
@@ -148,27 +134,17 @@ class Engine:
         """Outcomes that Redis has not confirmed."""
         return len(self._finished) + self._in_flight
 
-    @property
-    def limited_s(self) -> float:
-        """Seconds until the rate limit allows to claim again."""
-        return max(0.0, self._limited_until - time.monotonic())
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether the rate limit forbids to claim."""
-        return self._limited_until > 0 and time.monotonic() < self._limited_until
-
     def why_idle(self) -> str:
         """Why no job is claimed now, or "" if jobs are."""
         if self._outage.is_down:
             return "Redis does not answer"
         if self.is_paused:
             return "the worker is paused"
-        if self.is_limited:
-            return f"the rate limit allows the next job in {self.limited_s:.3f} s"
+        if self.supply.is_limited:
+            return f"the rate limit allows the next job in {self.supply.limited_s:.3f} s"
         if self._slots.free <= 0:
             return "every slot is busy"
-        if not self._ready:
+        if not self.supply.is_ready:
             return "there is nothing to claim: the queue is empty, paused or at its concurrency"
         return ""
 
@@ -179,11 +155,14 @@ class Engine:
         return Situation(
             finished=min(len(self._finished), 1 if isolate else MAX_OUTCOMES),
             free_slots=self._slots.free,
-            may_claim=not (self.is_paused or self.is_closing or isolate or self._closes_limit or self.is_limited),
-            is_ready=self._ready,
+            may_claim=not (isolate or self._is_held_back()),
+            is_ready=self.supply.is_ready,
             rearm=self._rearm and not (self.is_closing and self._outage.is_down),
             suspects=self._slots.suspects,
         )
+
+    def _is_held_back(self) -> bool:
+        return self.is_paused or self.is_closing or self._closes_limit or self.supply.is_limited
 
     def _is_empty_handed(self) -> bool:
         return not (self._finished or self._slots.running or self._confirmations.judging or self.is_blocking)
@@ -191,7 +170,7 @@ class Engine:
     async def _run_exchange(self, exchange: Exchange) -> None:
         batch = [self._finished.popleft() for _ in range(exchange.settle)]
         self._in_flight = len(batch)
-        wakes, began = self._wakes, time.monotonic()
+        wakes, began = self.supply.wakes, time.monotonic()
         self._rearm = self._closes_limit = False
         try:
             reply = await self._send(batch, exchange)
@@ -201,11 +180,12 @@ class Engine:
             return
         finally:
             self._in_flight = 0
-        self._server_ahead_ms = reply.now_ms - time.monotonic() * 1000
         again, pause_s = self._confirmations.apply(batch, reply.codes)
         self._finished.extendleft(reversed(again))
         self._isolate = max(0, self._isolate - len(batch))
-        self._note_supply(exchange, reply, woken=wakes != self._wakes)
+        self.supply.note(reply, asked=exchange.claim, wakes=wakes)
+        self._announce_drained(reply)
+        self.changed()
         await self._iterations.follow(reply.claimed)
         self._hand_out(reply.claimed, began + self._claim.lock_ms / 1000)
         if pause_s:
@@ -246,27 +226,12 @@ class Engine:
             self._callbacks.emit("error", error)
         await anyio.sleep(self._outage.failed(error))
 
-    def _note_supply(self, exchange: Exchange, reply: ExchangeReply, *, woken: bool) -> None:
-        """Remember what the reply says about jobs to come."""
-        earlier_ms = self.next_delayed_ms if woken else 0
-        self.next_delayed_ms = min(filter(None, (earlier_ms, reply.next_delayed_ms)), default=0)
-        if reply.limit_ms > 0:
-            limit_s = min(reply.limit_ms, self._max_limit_ms) / 1000
-            self._limited_until = time.monotonic() + limit_s
-            asyncio.get_running_loop().call_later(limit_s, self._limit_ended)
-        if exchange.claim and len(reply.claimed) < exchange.claim and not woken:
-            self._ready = False
-            if not reply.claimed and not self._announced_drained:
-                self._announced_drained = True
-                self._callbacks.emit("drained")
+    def _announce_drained(self, reply: ExchangeReply) -> None:
         if reply.claimed:
             self._announced_drained = False
-        self.changed()
-
-    def _limit_ended(self) -> None:
-        if not self.is_limited:
-            self._limited_until = 0.0
-            self.wake()
+        elif not (self.supply.is_ready or reply.limit_ms or self._announced_drained):
+            self._announced_drained = True
+            self._callbacks.emit("drained")
 
     def _hand_out(self, claimed: Sequence[Claimed], lease_until: float) -> None:
         for one in claimed:

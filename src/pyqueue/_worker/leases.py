@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pyqueue._redis.outage import Outage
-from pyqueue._store.settling import extend_locks
+from pyqueue._store.settling import Unanswered, extend_locks
 from pyqueue._store.store import Store
 from pyqueue._worker.held import Held
 
@@ -36,6 +36,8 @@ class Leases:
         self._lost = lost
         self._report = report
         self._held: dict[str, Held] = {}
+        self._unanswered: Unanswered | None = None
+        self._unanswered_until = 0.0
         self.emptied = asyncio.Event()
         """Set while no job is in this worker's hands."""
         self.emptied.set()
@@ -57,13 +59,23 @@ class Leases:
             if not self._held:
                 self.emptied.set()
 
+    def expect(self, unanswered: Unanswered) -> None:
+        """An exchange leaves. What it claims is kept, too, if its reply has to wait for a blocked event loop."""
+        self._unanswered = unanswered
+
+    def answered(self) -> float:
+        """Its reply has come, or never will; until when the locks of what it claimed were extended, or 0."""
+        until, self._unanswered_until = self._unanswered_until, 0.0
+        self._unanswered = None
+        return until
+
     async def renew_forever(self, store: Store, outage: Outage, deliver: Callable[..., Any]) -> None:
         """Extend all locks in regular steps, sooner after a failure; `deliver(function, argument)` reports back."""
         pause_s = self._renew_s
         while True:
             await asyncio.sleep(pause_s)
             pause_s = self._renew_s
-            if not self._held or self.is_halted:
+            if not (self._held or self._unanswered) or self.is_halted:
                 continue
             try:
                 gone = await self._renew(store)
@@ -80,10 +92,13 @@ class Leases:
         # copy() is one step of the interpreter; the worker's loop changes the dictionary while we look.
         everything = list(self._held.copy().values())
         gone: list[Held] = []
-        for start in range(0, len(everything), _LOCKS_PER_CALL):
+        for start in range(0, max(1, len(everything)), _LOCKS_PER_CALL):
             part = everything[start : start + _LOCKS_PER_CALL]
-            began = time.monotonic()
-            failed = set(await extend_locks(store, [(held.job.id, held.job.token) for held in part], self.lock_ms))
+            unanswered, began = self._unanswered, time.monotonic()
+            locks = [(held.job.id, held.job.token) for held in part]
+            failed = set(await extend_locks(store, locks, self.lock_ms, unanswered or Unanswered()))
+            if unanswered is not None and unanswered is self._unanswered:
+                self._unanswered_until = began + self.lock_ms / 1000
             for held in part:
                 if held.job.id in failed:
                     gone.append(held)

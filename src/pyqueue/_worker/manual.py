@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -20,11 +21,13 @@ from pyqueue._store.scheduling import follow
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, settle_and_claim
 from pyqueue._store.store import Store
 from pyqueue._worker.running_job import RunningJob
-from pyqueue._worker.waiter import CUT_OFF_S, block_time_s, pop_marker
+from pyqueue._worker.waiter import CUT_OFF_S, MAX_BLOCK_S, pop_marker
 from pyqueue.verdict import Verdicts
 
 #: How long a wait that is cut off tries to put back the marker that it may have taken.
 _REARM_S: Final = 1.0
+#: Redis ends blocking up to 100 ms late (it looks ten times a second), so the last part of a wait is slept.
+_NEAR_S: Final = 0.12
 
 
 class ManualFetch:
@@ -107,12 +110,14 @@ class ManualFetch:
         began = time.monotonic()
         due_ms = reply.next_delayed_ms
         while True:
-            passed_ms = (time.monotonic() - began) * 1000
-            block_s = block_time_s(due_ms - reply.now_ms - passed_ms if due_ms else None, self._drain_delay_s)
-            score = await self._pop(block_s) if block_s else None
-            if not score:
+            due_s = (due_ms - reply.now_ms) / 1000 - (time.monotonic() - began) if due_ms else math.inf
+            if due_s <= _NEAR_S:
+                await anyio.sleep(max(0.0, due_s))
                 return
-            due_ms = min(due_ms or int(score), int(score))
+            score = await self._pop(min(due_s - _NEAR_S, self._drain_delay_s, MAX_BLOCK_S))
+            if (score is None and due_s > self._drain_delay_s) or score == 0:
+                return
+            due_ms = min(due_ms or int(score), int(score)) if score else due_ms
 
     async def _pop(self, block_s: float) -> float | None:
         try:

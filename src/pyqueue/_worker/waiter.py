@@ -1,10 +1,9 @@
 """Wait until there may be work, and wake the engine.
 
     1. wait until the engine has found nothing ready (`Engine.wait_drained`)
-    2. block on the queue's marker: until the next delayed job is due, at most `drain_delay_s` (a lost marker costs that
-       much) and never longer than `MAX_BLOCK_S`
+    2. block on the queue's marker for the drain delay: that is what a lost marker costs
     3. popped the base marker, or nothing in time: the engine asks Redis for jobs
-       popped the marker of a delayed job: nobody else will be woken for it, so block again until it is due
+       popped the marker of a delayed job: nobody else will be woken for it, so the engine's timer is set
 
 A pop is never cancelled except by `interrupt` (close, pause). What it popped is then unknown, so the engine puts the
 marker back with its next exchange.
@@ -25,20 +24,11 @@ from pyqueue._worker.engine import Engine
 
 #: Longest block, whatever the options say: BullMQ's cap, and the bound on noticing a connection that died silently.
 MAX_BLOCK_S: Final = 10.0
-#: Shortest block; Redis before 7.0.8 takes less than 2 ms for "for ever".
-MIN_BLOCK_S: Final = 0.002
 #: A pop that has not returned so long after its block time is given up with its connection, as in BullMQ.
 _OVERDUE_S: Final = 1.0
 #: Redis must see the end of a connection that was cut off while blocking before the marker is put back, or it would
 #: hand the marker to that connection. Generous for one loop of the server.
 CUT_OFF_S: Final = 0.02
-
-
-def block_time_s(due_in_ms: float | None, drain_delay_s: float) -> float:
-    """How long to block: until the next delayed job, else the drain delay; 0 = it is due already."""
-    if due_in_ms is None:
-        return min(drain_delay_s, MAX_BLOCK_S)
-    return min(max(due_in_ms / 1000, MIN_BLOCK_S), MAX_BLOCK_S) if due_in_ms >= 1 else 0.0
 
 
 async def pop_marker(commands: Commands, marker: str, block_s: float) -> float | None:
@@ -64,7 +54,7 @@ class Waiter:
         self._commands = commands
         self._marker = marker
         self._outage = outage
-        self._drain_delay_s = drain_delay_s
+        self._block_s = min(drain_delay_s, MAX_BLOCK_S)
         self._report = report
         self._blocking: anyio.CancelScope | None = None
 
@@ -82,29 +72,26 @@ class Waiter:
             self._blocking.cancel()
 
     async def _wait_for_marker(self) -> None:
-        due_ms = self._engine.next_delayed_ms
-        block_s = block_time_s(due_ms - self._engine.server_ms() if due_ms else None, self._drain_delay_s)
-        if not block_s:
-            self._engine.wake()
-            return
         try:
-            score = await self._pop(block_s)
+            score = await self._pop()
         except Exception as error:
             if not self._outage.is_down:
                 self._report(error)
             await anyio.sleep(self._outage.failed(error))
-            self._engine.wake()
+            self._engine.supply.wake()
             return
         self._outage.recovered()
-        if score is not None and score > 0:
-            self._engine.delayed_until(math.trunc(score))
+        if score is None:
+            self._engine.supply.wake()
+        elif score <= 0:
+            self._engine.marker_popped()
         else:
-            self._engine.wake(popped=score is not None)
+            self._engine.supply.delayed_until(math.trunc(score))
 
-    async def _pop(self, block_s: float) -> float | None:
+    async def _pop(self) -> float | None:
         self._engine.is_blocking = True
         try:
-            return await pop_marker(self._commands, self._marker, block_s)
+            return await pop_marker(self._commands, self._marker, self._block_s)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await anyio.sleep(CUT_OFF_S)

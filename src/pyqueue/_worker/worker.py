@@ -151,7 +151,7 @@ class Worker(Generic[DataT, ResultT]):
     def resume(self) -> None:
         """Claim jobs again."""
         self._parts.engine.is_paused = False
-        self._parts.engine.wake()
+        self._parts.engine.supply.wake()
 
     async def wait_idle(self) -> None:
         """Wait until no job is in this worker's hands: none runs, and every outcome is stored."""
@@ -198,7 +198,7 @@ class Worker(Generic[DataT, ResultT]):
             running=parts.slots.running,
             concurrency=parts.slots.concurrency,
             unsettled=engine.unsettled,
-            limited_for=engine.limited_s,
+            limited_for=engine.supply.limited_s,
             last_error=parts.callbacks.last_error,
         )
 
