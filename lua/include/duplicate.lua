@@ -4,10 +4,14 @@
 --- @error -7 ParentNotReplaceable the existing job belongs to another parent
 --- @event duplicated
 
---- Whether an existing job belongs to another parent that still exists: a job has one parent at most.
-local function belongs_to_another(job_key, parent_key, now)
-  local owner = parent_key ~= '' and redis.call('HGET', job_key, 'parentKey')
+--- Whether a job whose parent is `owner` belongs to another one than `parent_key`: a job has one parent at most.
+local function is_other_parent(owner, parent_key, now)
   return owner and owner ~= parent_key and redis.call('EXISTS', owner) == 1 and not is_abandoned(owner, now)
+end
+
+--- Whether an existing job belongs to another parent that still exists.
+local function belongs_to_another(job_key, parent_key, now)
+  return parent_key ~= '' and is_other_parent(redis.call('HGET', job_key, 'parentKey'), parent_key, now)
 end
 
 --- Leave the job as it is, whatever its state, attach it to the new parent, if any, and say so. In a flow the parent

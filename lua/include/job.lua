@@ -1,5 +1,5 @@
 --- Create a job: its hash, its place in the queue, its events.
---- @include clock events markers ready delayed
+--- @include clock events markers ready delayed staged
 --- @event added waiting delayed
 
 --- Fields that only some jobs have.
@@ -15,11 +15,12 @@ local function optional_fields(job)
   add('parent', job.parent)
   add('rjk', job.scheduler_id)
   add('deid', job.deduplication_id)
+  add(STAGED, job.staged)
   return fields
 end
 
 --- Write the hash of a new job. `job`: name data opts delay_ms priority, and parent_key parent scheduler_id
---- deduplication_id where they are not ''.
+--- deduplication_id staged where they are not ''.
 local function write_job(job_key, job, timestamp)
   redis.call('HSET', job_key, 'name', job.name, 'data', job.data, 'opts', job.opts,
     'timestamp', integer(timestamp), 'delay', integer(job.delay_ms), 'priority', integer(job.priority),

@@ -15,9 +15,8 @@ local function refuse_node(node, now)
   return belongs_to_another(node.prefix .. node.job_id, node.parent_key, now) and -7 or 0
 end
 
---- Take over what an abandoned flow left of a node: its parent there need not wait for it.
-local function leave_abandoned(job_key, parent_key)
-  local owner = redis.call('HGET', job_key, 'parentKey')
+--- Take over what an unfinished flow left of a node: another parent there need not wait for it.
+local function leave_unfinished(job_key, owner, parent_key)
   if owner and owner ~= parent_key then
     redis.call('SREM', owner .. ':dependencies', job_key)
   end
@@ -27,21 +26,19 @@ end
 --- Store one node without a place. It joins `links` (parent key -> job keys), save a root: its parent outside of the
 --- flow must not wait for a node that may never get a place.
 local function stage_node(queues, node, stamp, links)
-  local code = refuse_node(node, queues.now)
-  if code < 0 then
-    return code
-  end
   local job_key = node.prefix .. node.job_id
-  if redis.call('EXISTS', job_key) == 1 then
-    if redis.call('HEXISTS', job_key, STAGED) == 0 then
-      node.in_flow = true
-      attach_existing(queue_of(queues, node.prefix).keys, node, node.job_id)
-      return EXISTS
-    end
-    leave_abandoned(job_key, node.parent_key)
+  local values = redis.call('HMGET', job_key, 'name', 'parentKey', STAGED)
+  if node.parent_key ~= '' and is_other_parent(values[2], node.parent_key, queues.now) then
+    return -7
+  elseif values[1] and not values[3] then
+    node.in_flow = true
+    attach_existing(queue_of(queues, node.prefix).keys, node, node.job_id)
+    return EXISTS
+  elseif values[1] then
+    leave_unfinished(job_key, values[2], node.parent_key)
   end
+  node.staged = stamp
   write_job(job_key, node, node.timestamp_ms > 0 and node.timestamp_ms or queues.now)
-  redis.call('HSET', job_key, STAGED, stamp)
   if node.is_root == 0 then
     links[node.parent_key] = links[node.parent_key] or {}
     table.insert(links[node.parent_key], job_key)
@@ -56,9 +53,7 @@ local function stage_nodes(nodes, now, stamp)
   for i, node in ipairs(nodes) do
     statuses[i] = stage_node(queues, node, stamp, links)
   end
-  for parent_key, job_keys in pairs(links) do
-    redis.call('SADD', parent_key .. ':dependencies', unpack(job_keys))
-  end
+  link_children(links)
   close_queues(queues)
   return statuses
 end

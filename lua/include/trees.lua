@@ -4,27 +4,31 @@
 --- Status of a node that was not added because another node of its tree was refused.
 local SKIPPED = 4
 
---- The nodes of each tree, in order; each node learns its row.
+--- The nodes of each tree, in the order of the trees' first nodes; each node learns its row.
 local function group_trees(nodes)
-  local trees = {}
+  local trees, by_name = {}, {}
   for i, node in ipairs(nodes) do
-    local tree = trees[node.tree] or {}
-    trees[node.tree] = tree
+    local tree = by_name[node.tree]
+    if not tree then
+      tree = {}
+      by_name[node.tree] = tree
+      trees[#trees + 1] = tree
+    end
     tree[#tree + 1] = node
     node.row = i
   end
   return trees
 end
 
---- The nodes of trees that can be added; the others get their statuses.
+--- The nodes of trees that can be added, in order; the others get their statuses.
 local function accept_trees(nodes, statuses, now)
-  for _, tree in pairs(group_trees(nodes)) do
-    local refused, code = refuse_tree(tree, now)
+  local owners, accepted = {}, {}
+  for _, tree in ipairs(group_trees(nodes)) do
+    local refused, code = refuse_tree(tree, owners, now)
     for i, node in ipairs(tree) do
       statuses[node.row] = refused and (i == refused and code or SKIPPED) or CREATED
     end
   end
-  local accepted = {}
   for i, node in ipairs(nodes) do
     if statuses[i] == CREATED then
       accepted[#accepted + 1] = node
@@ -33,32 +37,39 @@ local function accept_trees(nodes, statuses, now)
   return accepted
 end
 
---- Add one node; returns its id and status.
-local function add_node(q, node, now)
-  node.now, node.in_flow, node.number = now, true, 0
+--- Add one node; returns its id and status. A child joins `links` instead of being linked at once.
+local function add_node(q, node, links)
+  node.now, node.in_flow, node.number = q.now, true, 0
+  node.has_parent = node.parent_key ~= '' and links[node.parent_key] ~= nil
   local job_id, status = try_to_add(q, node)
-  if type(status) == 'string' and node.parent_key ~= '' then
-    -- A child that could not be stored stays a dependency: its parent must not run without it.
-    redis.pcall('SADD', node.parent_key .. ':dependencies', node.prefix .. node.job_id)
+  local job_key = node.prefix .. node.job_id
+  if type(status) == 'number' and status >= 0 then
+    links[job_key] = links[job_key] or {}
+  end
+  -- A child that could not be stored is a dependency all the same: its parent must not run without it.
+  if node.parent_key ~= '' and (status == CREATED or type(status) == 'string') then
+    links[node.parent_key] = links[node.parent_key] or {}
+    table.insert(links[node.parent_key], job_key)
   end
   return job_id, status
 end
 
 --- Add all nodes; returns ids and statuses in order. Parents that got a child which existed before are looked at last.
 local function add_trees(nodes, now)
-  local job_ids, statuses, parent_keys, is_known = {}, {}, {}, {}
+  local job_ids, statuses, links, parent_keys, is_listed = {}, {}, {}, {}, {}
   local accepted, queues = accept_trees(nodes, statuses, now), new_queues(now)
   for i, node in ipairs(nodes) do
     job_ids[i] = node.job_id
   end
   spend_numbers(queues, accepted)
   for _, node in ipairs(accepted) do
-    job_ids[node.row], statuses[node.row] = add_node(queue_of(queues, node.prefix), node, now)
-    if statuses[node.row] == DUPLICATE and node.parent_key ~= '' and not is_known[node.parent_key] then
-      is_known[node.parent_key] = true
+    job_ids[node.row], statuses[node.row] = add_node(queue_of(queues, node.prefix), node, links)
+    if statuses[node.row] == DUPLICATE and node.parent_key ~= '' and not is_listed[node.parent_key] then
+      is_listed[node.parent_key] = true
       parent_keys[#parent_keys + 1] = node.parent_key
     end
   end
+  link_children(links)
   close_queues(queues)
   release_parents(parent_keys, now)
   return job_ids, statuses
