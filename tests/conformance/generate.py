@@ -31,6 +31,8 @@ POLICIES: Final = (
     "ignoreDependencyOnFailure",
     "removeDependencyOnFailure",
 )
+_SCHEDULER_IDS: Final = ("s", "s2")
+_PATTERNS: Final = ("*/10 * * * * *", "* * * * *", "0 9 * * 1-5", "*/15 3 * * *", "0 0 1 1 *")
 _CLEANABLE: Final = ("completed", "failed", "delayed", "prioritized", "wait", "waiting", "active", "paused")
 _PAYLOADS: Final[tuple[Any, ...]] = (
     {},
@@ -96,6 +98,8 @@ class Generator:
         # A queue that is paused or limited does little: most scenarios have one such brake, or none.
         brakes = self.random.choices(_BRAKES, k=self.random.randint(0, 2))
         choices = [row for row in choices if row[0] != "core" or row[2] not in _BRAKES or row[2] in brakes]
+        if "schedulers" in self.features:  # differ on purpose where a pending run is in wait
+            choices = [row for row in choices if row[2] not in (Generator.drain, Generator.obliterate, Generator.pause)]
         while len(self.ops) < self.length:
             make = self.random.choices([row[2] for row in choices], [row[1] for row in choices])[0]
             op = make(self)
@@ -150,7 +154,8 @@ class Generator:
         if self._chance(0.5):
             options["attempts"] = self.random.randint(1, 4)
         if self._chance(0.4):
-            options["backoff"] = self._backoff()
+            backoff = self._backoff()  # pyqueue stores a number as an object in schedulers, too
+            options["backoff"] = {"type": "fixed", "delay": backoff} if isinstance(backoff, int) else backoff
         for name in ("removeOnComplete", "removeOnFail"):
             if self._chance(0.4):
                 options[name] = self._retention()
@@ -341,6 +346,45 @@ class Generator:
     def get_flow(self) -> Op | None:
         op = self._about({"op": "getFlow"}, *_ANY)
         return None if op and ":" in op["id"] else op
+
+    def _repeat(self) -> Op:
+        repeat: Op = {}
+        if self._chance(0.6):
+            repeat["every"] = self.random.choice([1000, 10_000, 60_000])
+            if self._chance(0.3):
+                repeat["offset"] = self.random.choice([1, 300, 999])
+        else:
+            repeat["pattern"] = self.random.choice(_PATTERNS)
+            if self._chance(0.3):
+                repeat["immediately"] = True
+            if self._chance(0.3):
+                repeat["tz"] = self.random.choice(["Europe/Berlin", "UTC", "Asia/Kolkata"])
+        if self._chance(0.2) and "immediately" not in repeat:
+            repeat["startDate"] = self.now_ms + self.random.choice([-5000, 1, 20_000])
+        if self._chance(0.2):
+            # An end before the first run is refused by pyqueue, and makes BullMQ do nothing.
+            repeat["endDate"] = self.now_ms + self.random.choice([-5000, 30_000 if "every" in repeat else 10**12])
+        if self._chance(0.2):
+            repeat["limit"] = self.random.randint(1, 3)
+        return repeat
+
+    def upsert_scheduler(self) -> Op:
+        op: Op = {"op": "upsertJobScheduler", "id": self.random.choice(_SCHEDULER_IDS), "repeat": self._repeat()}
+        if self._chance(0.6):
+            template: Op = {"name": "tick", "data": self._payload() or {}}
+            options = self._job_options()
+            if options.get("priority") == 1.5:
+                del options["priority"]
+            template["opts"] = {name: options[name] for name in ("attempts", "priority", "lifo") if name in options}
+            op["template"] = template
+        return op
+
+    def about_scheduler(self) -> Op:
+        verb = self.random.choice(["getJobScheduler", "getJobScheduler", "removeJobScheduler"])
+        return {"op": verb, "id": self.random.choice(_SCHEDULER_IDS)}
+
+    def list_schedulers(self) -> Op:
+        return {"op": "getJobSchedulers", "start": 0, "end": self.random.choice([-1, 0, 1]), "asc": self._chance(0.5)}
 
     # ----------------------------------------------------------------------------------------------------- consumers
 
@@ -716,6 +760,9 @@ _TABLE: Final[tuple[tuple[str, int, Callable[[Generator], Op | None]], ...]] = (
     ("dedup", 6, _simple({"op": "getDeduplicationJobId", "id": "D"})),
     ("dedup", 4, _simple({"op": "removeDeduplicationKey", "id": "D"})),
     ("dedup", 3, _about({"op": "removeJobDeduplicationKey"}, *_ANY)),
+    ("schedulers", 25, Generator.upsert_scheduler),
+    ("schedulers", 8, Generator.about_scheduler),
+    ("schedulers", 3, Generator.list_schedulers),
     ("flows", 30, Generator.flow),
     ("flows", 4, Generator.flow_bulk),
     ("flows", 4, _about({"op": "getDependencies"}, "active", "waiting-children", "completed")),

@@ -1,8 +1,8 @@
 """One exchange that settles and claims many jobs leaves what as many exchanges of one job leave.
 
 The scenarios show that a call for one job does what BullMQ does; this shows that batches add up. What may differ is
-left out: `drained`, which a batch announces once; when the marker of delayed jobs was written last; the order among jobs
-that become ready in one call through a promotion or a retention, which a batch does at its beginning and its end.
+left out: `drained`, which a batch announces once; when the marker of delayed jobs was written last; the order among
+jobs that become ready in one call through a promotion or a retention, which a batch does at its beginning and its end.
 """
 
 from __future__ import annotations
