@@ -47,7 +47,8 @@ class InProcess(Generic[ResultT]):
         timeout: float | timedelta | None = None,
         max_processes: int | None = None,
     ) -> None:
-        """`timeout` (seconds or timedelta) kills the process and fails the attempt with TimeoutError.
+        """`timeout` (seconds or timedelta) kills the process and fails the attempt with TimeoutError; it includes the
+        start of a process, about a second on a busy machine.
 
         `max_processes` bounds how many run at once; None: the worker's concurrency does. Raises ConfigurationError for
         a function that another process cannot find (a lambda, a closure).
