@@ -23,24 +23,44 @@ class Monotonic:
         return self.now_s
 
 
+def delays(down: Outage, clock: Monotonic, count: int) -> list[float]:
+    """Fail, wait as told, and so on; the waits."""
+    waited: list[float] = []
+    for _ in range(count):
+        waited.append(round(down.failed(LOST), 3))
+        clock.now_s += waited[-1]
+    return waited
+
+
 def outage(jitter: float = 1.0, monotonic: Monotonic | None = None) -> Outage:
     return Outage("worker email", random_=lambda: jitter, monotonic=monotonic or Monotonic())
 
 
 def test_delays_double_up_to_the_cap() -> None:
-    down = outage()
+    clock = Monotonic()
+    down = outage(monotonic=clock)
 
-    assert [down.failed(LOST) for _ in range(9)] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, CAP_S, CAP_S, CAP_S]
+    assert delays(down, clock, 9) == [0.05, 0.05, 0.1, 0.2, 0.4, 0.8, CAP_S, CAP_S, CAP_S]
+
+
+def test_connections_that_fail_side_by_side_do_not_lengthen_the_delays() -> None:
+    clock = Monotonic()
+    down = outage(monotonic=clock)
+
+    for _ in range(20):
+        down.failed(LOST)
+    clock.now_s += 0.3
+
+    assert down.failed(LOST) == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
 def test_jitter_takes_at_most_half_so_that_no_loop_is_busy(jitter: float) -> None:
-    down = outage(jitter)
+    clock = Monotonic()
+    waited = delays(outage(jitter, clock), clock, 1000)
 
-    delays = [down.failed(LOST) for _ in range(1000)]
-
-    assert min(delays) >= BASE_S / 2
-    assert CAP_S / 2 <= delays[-1] <= CAP_S
+    assert min(waited) >= BASE_S / 2
+    assert CAP_S / 2 <= waited[-1] <= CAP_S
 
 
 def test_an_outage_is_one_line_at_its_beginning_and_one_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
@@ -61,8 +81,9 @@ def test_an_outage_is_one_line_at_its_beginning_and_one_at_its_end(caplog: pytes
 
 
 def test_the_next_outage_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
-    down = outage()
-    first = [down.failed(LOST) for _ in range(5)]
+    clock = Monotonic()
+    down = outage(monotonic=clock)
+    first = delays(down, clock, 5)
     states = [down.is_down]
 
     down.recovered()
@@ -71,7 +92,7 @@ def test_the_next_outage_begins_anew(caplog: pytest.LogCaptureFixture) -> None:
 
     assert states == [True, False]
 
-    assert [down.failed(LOST) for _ in range(5)] == first
+    assert delays(down, clock, 5) == first
     assert len(caplog.records) == 1
 
 

@@ -25,8 +25,9 @@ logger = logging.getLogger("pyqueue.connection")
 
 #: First delay: a broken connection to a healthy server is replaced without anybody noticing.
 BASE_S: Final = 0.05
-#: Longest delay: work goes on this soon after the server's return, and a hundred workers are 33 attempts a second.
-CAP_S: Final = 3.0
+#: Longest delay: work goes on this soon after the server's return, and a hundred workers with three connections each
+#: are about 270 attempts a second, which a server refuses or accepts without effort.
+CAP_S: Final = 1.5
 
 
 def is_outage(error: BaseException) -> bool:
@@ -69,12 +70,14 @@ class Outage:
     def failed(self, error: BaseException) -> float:
         """Note a failed attempt; the seconds to wait before the next, never less than 25 ms.
 
-        The delay doubles from 50 ms to 3 s and is jittered by half, so that many workers do not return in step.
+        The delay is as long as the outage so far, from 50 ms to 1.5 s, so it doubles however many connections fail side
+        by side; it is jittered by half, so that many workers do not return in step.
         """
+        now = self._monotonic()
         if self._since is None:
-            self._since = self._monotonic()
+            self._since = now
             logger.warning("%s: no connection, trying again until it returns: %s", self._what, error)
-        delay_s: float = min(CAP_S, BASE_S * 2 ** min(self._attempts, 16))
+        delay_s = min(CAP_S, max(BASE_S, now - self._since))
         self._attempts += 1
         return delay_s * (0.5 + self._random() / 2)
 
