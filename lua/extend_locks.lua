@@ -1,11 +1,22 @@
---- Extend the locks of running jobs.
+--- Extend the locks of running jobs, and of those that an unanswered exchange has claimed: a worker whose event loop is
+--- blocked does not know them yet.
 --- @key stalled set ids without a sign of life
 --- @derived {prefix}{id}:lock string token; expires
 --- @arg prefix string key prefix of the queue, ends with ':'
 --- @arg lock_ms int how long the locks last from now
+--- @arg sender string uuid of the worker
+--- @arg sequence int number of its exchange that has not been answered; 0 = there is none
+--- @arg token string what the tokens of that exchange begin with
 --- @rows locks id token
 --- @return ids whose lock is gone or held by another
+--- @include clock exchange
 
+local record = recall_exchange(prefix, sender, sequence)
+if record then
+  for n, job_id in ipairs(record.j) do
+    locks[#locks + 1] = { id = job_id, token = token .. ':' .. integer(record.t + n - 1) }
+  end
+end
 local lock_keys, lost, extended = {}, {}, {}
 for i, lock in ipairs(locks) do
   lock_keys[i] = prefix .. lock.id .. ':lock'

@@ -56,7 +56,7 @@ async def test_locks_are_extended_and_stalled_jobs_recovered_on_a_full_server(fu
     await full.client.sadd(f"{full.base}stalled", "3")
     await full.client.config_set("maxmemory", "1")
 
-    extended = await full.run("extend_locks", [("1", "t")], lock_ms=30_000)
+    extended = await full.run("extend_locks", [("1", "t")], lock_ms=30_000, sender="", sequence=0, token="")
     recovered = await full.run("recover_stalled", max_stalled_count=1, interval_ms=1000, resume=0)
 
     assert extended.reply == []

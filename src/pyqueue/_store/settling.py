@@ -126,9 +126,25 @@ async def settle_and_claim(
     )
 
 
-async def extend_locks(store: Store, locks: Sequence[tuple[str, str]], lock_ms: int) -> list[str]:
-    """Extend locks, given as (job id, token); returns the ids whose lock is gone or another's. One round trip."""
-    reply = await store.call(_EXTEND_LOCKS, locks, lock_ms=lock_ms)
+class Unanswered(NamedTuple):
+    """An exchange in flight, which may have claimed jobs: its number, and what the tokens of its claims begin with."""
+
+    sender: str = ""
+    sequence: int = 0
+    token: str = ""
+
+
+ALL_ANSWERED: Final = Unanswered()
+
+
+async def extend_locks(
+    store: Store, locks: Sequence[tuple[str, str]], lock_ms: int, unanswered: Unanswered = ALL_ANSWERED
+) -> list[str]:
+    """Extend locks, given as (job id, token), and those of an exchange in flight. One round trip.
+
+    Returns the ids whose lock is gone or another's.
+    """
+    reply = await store.call(_EXTEND_LOCKS, locks, lock_ms=lock_ms, **unanswered._asdict())
     return [text(job_id) for job_id in reply]
 
 

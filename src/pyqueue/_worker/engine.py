@@ -21,7 +21,7 @@ import anyio
 
 from pyqueue._redis.outage import Outage, is_outage
 from pyqueue._store.sender import Sender
-from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, settle_and_claim
+from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, Unanswered, settle_and_claim
 from pyqueue._store.store import Store
 from pyqueue._worker.batch import MAX_OUTCOMES, Exchange, Situation, plan
 from pyqueue._worker.confirmations import Confirmations
@@ -176,6 +176,7 @@ class Engine:
             reply = await self._send(batch, exchange)
         except Exception as error:
             self._rearm |= exchange.rearm
+            self._leases.answered()
             await self._not_sent(batch, error)
             return
         finally:
@@ -187,7 +188,7 @@ class Engine:
         self._announce_drained(reply)
         self.changed()
         await self._iterations.follow(reply.claimed)
-        self._hand_out(reply.claimed, began + self._claim.lock_ms / 1000)
+        self._hand_out(reply.claimed, max(began + self._claim.lock_ms / 1000, self._leases.answered()))
         if pause_s:
             await anyio.sleep(pause_s)
 
@@ -197,6 +198,7 @@ class Engine:
         self._claims += exchange.claim
 
         async def attempt(sender: str, sequence: int) -> ExchangeReply:
+            self._leases.expect(Unanswered(sender, sequence, request.token))
             try:
                 return await settle_and_claim(
                     self._store, settlements, request, rearm=exchange.rearm, sender=sender, sequence=sequence

@@ -12,12 +12,19 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from pyqueue._redis.outage import Outage
-from pyqueue._store.settling import Unanswered, extend_locks
+from pyqueue._store.settling import ALL_ANSWERED, Unanswered, extend_locks
 from pyqueue._store.store import Store
 from pyqueue._worker.held import Held
 
 #: Locks extended by one call; three commands each, so it stays below 2 ms of Redis' time.
 _LOCKS_PER_CALL: Final = 250
+#: Shortest deadline of a command that a lock depends on: below it a slow server would look like a dead one.
+_MIN_COMMAND_S: Final = 1.0
+
+
+def command_s(lock_ms: int) -> float:
+    """How long to wait for a reply while locks run: short enough to try again before they run out."""
+    return max(_MIN_COMMAND_S, lock_ms / 3000)
 
 
 class Leases:
@@ -30,6 +37,8 @@ class Leases:
         self, lock_ms: int, renew_ms: int, *, lost: Callable[[list[Held]], None], report: Callable[[Exception], None]
     ) -> None:
         self.lock_ms = lock_ms
+        self.command_s = command_s(lock_ms)
+        """Deadline of the commands that keep the locks."""
         self.is_halted = False
         """While set, locks are left to run out: the worker does not respond."""
         self._renew_s = renew_ms / 1000
@@ -96,8 +105,9 @@ class Leases:
             part = everything[start : start + _LOCKS_PER_CALL]
             unanswered, began = self._unanswered, time.monotonic()
             locks = [(held.job.id, held.job.token) for held in part]
-            failed = set(await extend_locks(store, locks, self.lock_ms, unanswered or Unanswered()))
-            if unanswered is not None and unanswered is self._unanswered:
+            failed = set(await extend_locks(store, locks, self.lock_ms, unanswered or ALL_ANSWERED))
+            is_kept = failed <= {held.job.id for held in part}
+            if is_kept and unanswered is not None and unanswered == self._unanswered:
                 self._unanswered_until = began + self.lock_ms / 1000
             for held in part:
                 if held.job.id in failed:
