@@ -59,7 +59,7 @@ class Connection:
         self._is_checked = False
         self.can_derive = can_derive
         self.is_cluster = isinstance(source, ClusterSource)
-        self.commands: Commands = commands or self._dedicated(POOL_SIZE, None)
+        self.commands: Commands = commands or self._dedicated(POOL_SIZE, None, deadline_s)
 
     @classmethod
     def open(cls, source: str | AnyRedis | Connection | None = None, *, deadline_s: float = DEADLINE_S) -> Connection:
@@ -109,13 +109,16 @@ class Connection:
         """Where it leads, without user, password and options."""
         return self._source.label
 
-    def lane(self, *, blocking: bool = False, client_name: str | None = None) -> Commands:
+    def lane(
+        self, *, blocking: bool = False, client_name: str | None = None, deadline_s: float | None = None
+    ) -> Commands:
         """One dedicated connection; commands of several tasks wait for each other. The caller closes it.
 
         `client_name` is what CLIENT LIST shows; a server that refuses names is no obstacle. `blocking` says that the
-        lane will wait for jobs; connections do not differ in that today.
+        lane will wait for jobs; connections do not differ in that today. `deadline_s` bounds its commands more tightly
+        than those of the connection.
         """
-        return self._dedicated(1, client_name)
+        return self._dedicated(1, client_name, min(self._deadline_s, deadline_s or self._deadline_s))
 
     def derive_for_thread(self) -> Connection:
         """The same settings for another event loop; RuntimeError unless `can_derive`. The caller closes it."""
@@ -147,11 +150,11 @@ class Connection:
     def __repr__(self) -> str:
         return f"<Connection {self.url_safe}>"
 
-    def _dedicated(self, size: int, client_name: str | None) -> Commands:
+    def _dedicated(self, size: int, client_name: str | None, deadline_s: float) -> Commands:
         carrier = self._source.links(size, client_name)
         self._opened.add(carrier)
         return RedisCommands(
-            carrier, label=self.url_safe, deadline_s=self._deadline_s, on_close=lambda: self._opened.discard(carrier)
+            carrier, label=self.url_safe, deadline_s=deadline_s, on_close=lambda: self._opened.discard(carrier)
         )
 
 

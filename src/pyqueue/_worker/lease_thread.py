@@ -91,7 +91,7 @@ class LeaseThread:
             self._deliver(ended.set)
 
     async def _work(self) -> None:
-        store = Store(self._connection.lane(), self._keys)
+        store = Store(self._connection.lane(deadline_s=self._leases.command_s), self._keys)
         async with anyio.create_task_group() as group:
             group.start_soon(self._leases.renew_forever, store, self._outage, self._deliver)
             group.start_soon(self._watch)

@@ -23,7 +23,7 @@ from pyqueue._worker.executor import Call, Executor
 from pyqueue._worker.held import Held
 from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.lease_thread import LeaseThread
-from pyqueue._worker.leases import Leases
+from pyqueue._worker.leases import Leases, command_s
 from pyqueue._worker.manual import ManualFetch
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
@@ -56,7 +56,10 @@ class Parts:
         label = f"{keys.queue}:{options.name}" if options.name else keys.queue
         self.callbacks = Callbacks(label)
         self.outage = Outage(f"worker {label}: {connection.url_safe}")
-        self.lanes = (connection.lane(), connection.lane(blocking=True, client_name=client_name(keys, options.name)))
+        self.lanes = (
+            connection.lane(deadline_s=command_s(options.lock_duration)),
+            connection.lane(blocking=True, client_name=client_name(keys, options.name)),
+        )
         self.verdicts = Verdicts(
             options.remove_on_complete, options.remove_on_fail, options.backoffs, options.max_started_attempts
         )
