@@ -287,8 +287,8 @@ async def test_a_failover_is_followed(service: Service, loss: str) -> None:
     lane = connection.lane(client_name="worker")
     assert await lane.call(PUSH, ["list", "list"], ["before"]) == 1
     assert await connection.commands.execute("LLEN", "list") == 1
-    with service.master.client() as master:
-        master.wait(1, 5000)
+    with service.replica.client() as replica:
+        await wait_until(lambda: replica.llen("list") == 1)
 
     if loss == "demoted":
         await wait_until(service.fail_over, 10)
