@@ -13,7 +13,9 @@ import pytest
 import redis
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -281,7 +283,8 @@ async def test_a_failover_is_followed(service: Service, loss: str) -> None:
     await wait_until(service.knows_the_replica, 15)
     new_sentinel: Any = Sentinel  # untyped in redis-py
     # The first Sentinel does not exist: its silence must not use up a command's deadline.
-    sentinel = new_sentinel([("127.0.0.1", free_port()), ("127.0.0.1", service.sentinel_port)])
+    addresses = [("127.0.0.1", free_port()), ("127.0.0.1", service.sentinel_port)]
+    sentinel = new_sentinel(addresses, sentinel_kwargs={"retry": Retry(NoBackoff(), 0)})
     client = sentinel.master_for(service.NAME)
     connection = Connection.open(client, deadline_s=5)
     lane = connection.lane(client_name="worker")
