@@ -13,6 +13,7 @@ from tests.chaos.crashes import kill_workers, poison_exit, poison_segfault, rest
 from tests.chaos.freezes import block_loops, stop_workers
 from tests.chaos.networks import bad_network
 from tests.chaos.report import Report
+from tests.chaos.schedules import kill_schedules
 from tests.chaos.servers import disturb_redis, kill_redis
 from tests.chaos.volume import leave_nothing
 
@@ -29,6 +30,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "exit": poison_exit,
     "segfault": poison_segfault,
     "disturb": disturb_redis,
+    "schedules": kill_schedules,
     "volume": leave_nothing,
 }
 

@@ -17,7 +17,7 @@ _TERM_MARGIN_S: Final = 0.5
 
 async def kill_workers(directory: Path, full: bool) -> Report:
     """kill -9 of random workers, each replaced at once; a job may be hit several times."""
-    kills, jobs, workers, pause_s = (200, 4000, 12, 0.45) if full else (8, 110, 6, 0.35)
+    kills, jobs, workers, pause_s = (200, 4000, 12, 0.45) if full else (8, 80, 6, 0.3)
     async with set_up(directory, concurrency=2, max_stalled_count=5) as stage:
         await stage.add(durations(jobs, 0.2, 1.0))
         await stage.crew.assemble(workers)
@@ -43,7 +43,7 @@ async def kill_workers(directory: Path, full: bool) -> Report:
 
 async def restart_workers(directory: Path, full: bool) -> Report:
     """Rolling restarts with SIGTERM: the replacement starts first, then the old one finishes what it runs."""
-    restarts, jobs, workers = (100, 2000, 8) if full else (10, 200, 4)
+    restarts, jobs, workers = (100, 2000, 8) if full else (6, 120, 4)
     longest_s = 0.5
     async with set_up(directory, concurrency=4) as stage:
         await stage.add(durations(jobs, 0.1, longest_s))
@@ -82,10 +82,10 @@ async def _poison(directory: Path, full: bool, kind: str) -> Report:
     """One poison job among 200 others at concurrency 10; a supervisor replaces the workers that die."""
     others = 200
     async with set_up(directory, concurrency=10, max_stalled_count=1) as stage:
-        before = durations(others // 2, 0.05, 0.5 if full else 0.3)
+        before = durations(others // 2, 0.05, 0.5 if full else 0.2)
         await stage.add(before)
         (poison,) = await stage.add([(kind, 0.0)])
-        await stage.add(durations(others - len(before), 0.05, 0.5 if full else 0.3))
+        await stage.add(durations(others - len(before), 0.05, 0.5 if full else 0.2))
         await stage.crew.assemble(2)
         deaths = 0
         async with anyio.create_task_group() as group:

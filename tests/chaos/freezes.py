@@ -72,7 +72,7 @@ async def _judge_zombies(stage: Stage, zombies: set[int | None], stopped: int, b
 
 async def block_loops(directory: Path, full: bool) -> Report:
     """Processors that block the event loop for 1.8 locks, sleeping and spinning, among jobs that behave."""
-    blockers, jobs, workers = (50, 1000, 6) if full else (4, 100, 3)
+    blockers, jobs, workers = (50, 1000, 6) if full else (4, 80, 4)
     async with set_up(directory, concurrency=4) as stage:
         behaved = durations(jobs - blockers, 0.05, 0.3)
         step = max(1, len(behaved) // blockers)

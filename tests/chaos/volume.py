@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import anyio
 
@@ -13,7 +13,7 @@ from tests.chaos.report import Bar, Report, audit, nothing_lost
 from tests.chaos.stage import Stage, logger, set_up
 
 #: Events kept; few, so that the stream has reached its size before the first measurement.
-_EVENTS = 500
+_EVENTS: Final = 500
 
 
 class _Left(NamedTuple):
