@@ -61,7 +61,7 @@ if first_token < 0 and codes[1] and codes[1] ~= 0 then
 end
 local claimed, limit_ms, ran_out = {}, 0, true
 if claim > 0 then
-  promote_delayed(keys, now, is_blocked(keys, q.meta), PROMOTIONS_PER_CALL - promoted)
+  promote_delayed(keys, now, is_blocked(keys, q.meta), promotions_left(q, promoted))
   claimed, limit_ms, ran_out = claim_jobs(keys, q.meta, worker, claim, now)
 end
 -- Upstream leaves the marker out where a job settled by hand brings the next one.

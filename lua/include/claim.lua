@@ -2,7 +2,7 @@
 --- @include clock events markers meta locks choose rate_limit
 --- @uses wait active prioritized
 --- @derived {prefix}{id}:lock string token of the worker that runs the job; expires
---- @event active
+--- @event active drained
 
 --- Set a field in the hash's flat copy, too, so that the worker sees what Redis holds.
 local function set_field(candidate, name, value)
@@ -80,5 +80,13 @@ end
 local function rearm_marker(keys, meta)
   if redis.call('LLEN', keys.wait) > 0 or redis.call('ZCARD', keys.prioritized) > 0 then
     mark_ready(keys, is_blocked(keys, meta))
+  end
+end
+
+--- Say that nothing is left to do, if so; delayed jobs and parents that wait do not count.
+local function announce_drained(keys)
+  if redis.call('LLEN', keys.wait) == 0 and redis.call('LLEN', keys.active) == 0
+    and redis.call('ZCARD', keys.prioritized) == 0 then
+    emit(keys, 'drained')
   end
 end

@@ -1,7 +1,6 @@
 --- Settle the outcomes of many active jobs. What they share is collected in a `batch` and written once per call.
 --- @include clock events errors markers finish requeue metrics delayed
 --- @uses wait active prioritized limiter completed failed stalled metrics_completed metrics_completed_data metrics_failed metrics_failed_data
---- @event drained
 
 --- What one call collects before it writes: locks to delete, ids to unmark, finished jobs by set and policy, counts;
 --- and what it knows: ids whose lock is given up, places that can be written.
@@ -107,10 +106,9 @@ local function settle_jobs(q, outcomes, metrics_points)
   return codes, q.batch.finished.completed + q.batch.finished.failed
 end
 
---- Say that nothing is left to do, if so; delayed jobs and parents that wait do not count.
-local function announce_drained(keys)
-  if redis.call('LLEN', keys.wait) == 0 and redis.call('LLEN', keys.active) == 0
-    and redis.call('ZCARD', keys.prioritized) == 0 then
-    emit(keys, 'drained')
-  end
+--- How many more jobs a call may promote: two removals of old jobs take the place of one, so that both together keep
+--- Redis no longer than either alone.
+local function promotions_left(q, promoted)
+  local removed = REMOVALS_PER_CALL - q.batch.budget
+  return math.max(0, PROMOTIONS_PER_CALL - promoted - math.floor(removed / 2))
 end

@@ -23,7 +23,8 @@ async def finished(bench: Bench, kind: str, count: int, *, age_s: int = 1, first
     """Seed finished jobs, the oldest first; the newest ended `age_s` seconds ago, the others 1 ms apart before it."""
     job_ids = [f"old{n:03}" for n in range(first, first + count)]
     scores = {job_id: NOW - age_s * 1000 - count + n for n, job_id in enumerate(job_ids, 1)}
-    await bench.client.zadd(f"{bench.base}{kind}", scores)
+    if scores:
+        await bench.client.zadd(f"{bench.base}{kind}", scores)
     for job_id in job_ids:
         await bench.client.hset(f"{bench.base}{job_id}", mapping={"name": "old"})
     return job_ids
@@ -118,6 +119,18 @@ async def test_one_call_removes_at_most_100(bench: Bench, keep: tuple[int, int, 
     assert len(removed(ran)) == 100
     left = await bench.client.zcard(f"{bench.base}completed") + await bench.client.zcard(f"{bench.base}failed")
     assert left == 302 - 100
+
+
+@pytest.mark.parametrize(("old", "promoted"), [(0, 100), (20, 90), (300, 50)])
+async def test_removals_leave_less_room_for_promotions(bench: Bench, old: int, promoted: int) -> None:
+    due = Zset({f"d{n:03}": n for n in range(150)})
+    await bench.seed({**active("1"), "delayed": due, **{job_id: {"delay": "5"} for job_id in due}})
+    await finished(bench, "completed", old)
+
+    ran = await bench.run("settle_and_claim", [ended("completed", keep=(1, -1, 1000))], **exchange(1))
+
+    assert len(removed(ran)) == min(old, 100)
+    assert len(ran.keys["delayed"]) == 150 - promoted
 
 
 async def test_the_backlog_goes_with_the_next_finishes(bench: Bench) -> None:
