@@ -9,7 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from pyqueue import Context, Job, JobState, LockError
+from pyqueue import Context, Job, JobState, LockError, Worker
+from pyqueue._redis.connection import Connection
 from tests.behaviour.conftest import AnyQueue, MakeWorker, StartWorker
 from tests.support.jobs import reach, stored
 from tests.support.waiting import wait_until
@@ -42,6 +43,27 @@ async def test_locks_are_renewed_while_jobs_run(
     await reach(queue, jobs, JobState.COMPLETED)
     assert [(await stored(queue, job)).attempts_started for job in jobs] == [1, 1]
     assert min(deadlines[2:]) > max(deadlines[:2])
+
+
+async def test_a_connection_that_cannot_be_derived_renews_in_the_loop_and_says_so(
+    queue: AnyQueue, redis_url: str, prefix: str, redis_client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = Connection.open(redis_url)
+    connection.can_derive = False
+    gate = anyio.Event()
+
+    async def process(job: Job[Any, Any]) -> None:
+        await gate.wait()
+
+    async with Worker("q", process, connection=connection, prefix=prefix, lock_duration=800):
+        job = await queue.add("long")
+        await reach(queue, job, JobState.ACTIVE)
+        await anyio.sleep(1)  # longer than the lock
+        assert await redis_client.pttl(f"{prefix}:q:{job.id}:lock") > 0
+        gate.set()
+        await reach(queue, job, JobState.COMPLETED)
+    await connection.aclose()
+    assert sum("renewed in the event loop" in record.message for record in caplog.records) == 1
 
 
 async def test_a_processor_that_blocks_the_loop_keeps_its_lock_and_is_named_in_the_log(

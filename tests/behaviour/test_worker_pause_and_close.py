@@ -278,6 +278,24 @@ async def test_a_rate_limited_worker_closes_quickly(queue: AnyQueue, start_worke
     assert await jobs[1].state() is JobState.WAITING
 
 
+async def test_a_worker_can_be_left_as_soon_as_it_was_entered(queue: AnyQueue, make_worker: MakeWorker) -> None:
+    job = await queue.add("x")
+    with anyio.fail_after(3):
+        async with make_worker(lambda job: None) as worker:
+            pass
+    assert worker.health().state == "closed"
+    assert await job.state() in {JobState.WAITING, JobState.COMPLETED}
+
+
+async def test_a_cancelled_block_hands_running_jobs_back(queue: AnyQueue, make_worker: MakeWorker) -> None:
+    job = await queue.add("x")
+    with anyio.move_on_after(0.5):
+        async with make_worker(_endless):
+            await reach(queue, job, JobState.ACTIVE)
+            await anyio.sleep_forever()
+    assert await job.state() is JobState.WAITING
+
+
 async def test_a_worker_that_never_ran_can_be_closed(make_worker: MakeWorker) -> None:
     """E138."""
     worker = make_worker(lambda job: None)
