@@ -53,9 +53,9 @@ class Parts:
         self._options = options
         self._keys = keys
         self._connection = connection
-        label = f"{keys.queue}:{options.name}" if options.name else keys.queue
-        self.callbacks = Callbacks(label)
-        self.outage = Outage(f"worker {label}: {connection.url_safe}")
+        self._label = f"{keys.queue}:{options.name}" if options.name else keys.queue
+        self.callbacks = Callbacks(self._label)
+        self.outage = Outage(f"worker {self._label}: {connection.url_safe}")
         self.lanes = (
             connection.lane(deadline_s=command_s(options.lock_duration)),
             connection.lane(blocking=True, client_name=client_name(keys, options.name)),
@@ -71,8 +71,13 @@ class Parts:
         self.leases = Leases(
             options.lock_duration, options.lock_renew_ms, lost=self._locks_lost, report=self.callbacks.report
         )
+        self._wire_engine(options)
+        self._wire_suppliers(options)
+
+    def _wire_engine(self, options: WorkerOptions) -> None:
+        """What settles and claims."""
         self.confirmations = Confirmations(
-            keys.queue,
+            self._keys.queue,
             slots=self.slots,
             leases=self.leases,
             callbacks=self.callbacks,
@@ -83,7 +88,7 @@ class Parts:
             self._exchanges,
             options.stalled_interval,
             options.lock_duration,
-            Outage(f"schedulers of {label}: {connection.url_safe}"),
+            Outage(f"schedulers of {self._label}: {self._connection.url_safe}"),
             report=self.callbacks.report,
         )
         self.engine = Engine(
@@ -98,10 +103,13 @@ class Parts:
             make_job=self._make_job,
             max_limit_ms=options.maximum_rate_limit_delay,
         )
+
+    def _wire_suppliers(self, options: WorkerOptions) -> None:
+        """What finds jobs: the marker, a fetch by hand, the stalled check."""
         self.waiter = Waiter(
             self.engine,
             self.lanes[1],
-            keys.marker,
+            self._keys.marker,
             self.outage,
             drain_delay_s=options.drain_delay / 1000,
             report=self.callbacks.report,
