@@ -20,7 +20,7 @@
 --- @arg record_ms int how long the exchange record lives
 --- @arg flow string uuid of this add of the flow
 --- @arg check_only int 1 = write nothing, only say what would be refused
---- @rows nodes prefix job_id name data opts timestamp_ms:int delay_ms:int priority:int parent_key parent is_root:int
+--- @rows nodes prefix job_id name data opts timestamp_ms:int delay_ms:int priority:int parent_key parent is_root:int is_new:int
 --- A parent comes before its children, in this call or an earlier one.
 --- @return [now_ms, statuses]; status: 0 stored, 1 the job existed and was attached to its parent, or a code
 --- @include clock exchange stage

@@ -71,8 +71,12 @@ local function is_circular(root_key, parent_key, node_keys)
   return false
 end
 
---- Look a node up: whether its job exists, and whether another parent owns it.
+--- Look a node up: whether its job exists, and whether another parent owns it. Nobody has an id made for this flow.
 local function is_taken(node, owners, now)
+  if node.is_new == 1 then
+    node.exists = false
+    return false
+  end
   local job_key = node.prefix .. node.job_id
   local values, in_this_call = redis.call('HMGET', job_key, 'name', 'parentKey'), owners[job_key]
   node.exists = values[1] ~= false or in_this_call ~= nil
@@ -97,7 +101,7 @@ local function refuse_tree(nodes, owners, now)
       return i, -7
     end
   end
-  if is_circular(root.prefix .. root.job_id, root.parent_key, node_keys) then
+  if (root.is_new == 0 or root.parent_key ~= '') and is_circular(root.prefix .. root.job_id, root.parent_key, node_keys) then
     return 1, -21
   end
   for job_key, parent_key in pairs(node_keys) do

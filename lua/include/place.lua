@@ -5,29 +5,31 @@
 
 --- What the jobs share that one call places in one queue.
 local function open_places(keys, now)
-  return { keys = keys, now = now, line = new_line(), any_delayed = false, intact = {} }
+  return { keys = keys, now = now, line = new_line(), parents = {}, any_delayed = false, intact = {} }
 end
 
---- Fail before a job joins the line if the key it will be pushed to was overwritten by something else. It happens:
---- other clients accept `wait` as the id of a job.
-local function check_line(q, name)
+--- Fail before a job joins those that are placed at the end, if the key for them was overwritten by something else.
+--- It happens: other clients accept `wait` as the id of a job.
+local function check_place(q, name)
   if not q.intact[name] then
     redis.call(name == 'wait' and 'LLEN' or 'ZCARD', q.keys[name])
     q.intact[name] = true
   end
 end
 
---- Put a stored job into its place. Ready jobs only join `q.line`, which is pushed at the end.
+--- Put a stored job into its place. Ready jobs and parents only join `q.line` and `q.parents`, written at the end.
 local function place_job(q, job, job_id, timestamp)
   local keys = q.keys
   if job.placement == 'children' then
-    redis.call('ZADD', keys.waiting_children, integer(timestamp), job_id)
+    check_place(q, 'waiting_children')
+    q.parents[#q.parents + 1] = integer(timestamp)
+    q.parents[#q.parents + 1] = job_id
     emit(keys, 'waiting-children', 'jobId', job_id)
   elseif job.delay_ms > 0 then
     delay_job(keys, job_id, timestamp + job.delay_ms)
     q.any_delayed = true
   else
-    check_line(q, job.priority > 0 and 'prioritized' or 'wait')
+    check_place(q, job.priority > 0 and 'prioritized' or 'wait')
     join_line(q.line, job_id, job.priority, job.placement == 'lifo')
     emit(keys, 'waiting', 'jobId', job_id)
   end
@@ -36,6 +38,9 @@ end
 --- Write what they share; `emitted` is false for a call without events.
 local function close_places(q, emitted)
   local meta = read_meta(q.keys)
+  if #q.parents > 0 then
+    redis.call('ZADD', q.keys.waiting_children, unpack(q.parents))
+  end
   if push_line(q.keys, q.line) then
     mark_ready(q.keys, is_blocked(q.keys, meta))
   end

@@ -27,7 +27,7 @@ end
 --- flow must not wait for a node that may never get a place.
 local function stage_node(queues, node, stamp, links)
   local job_key = node.prefix .. node.job_id
-  local values = redis.call('HMGET', job_key, 'name', 'parentKey', STAGED)
+  local values = node.is_new == 1 and {} or redis.call('HMGET', job_key, 'name', 'parentKey', STAGED)
   if node.parent_key ~= '' and is_other_parent(values[2], node.parent_key, queues.now) then
     return -7
   elseif values[1] and not values[3] then

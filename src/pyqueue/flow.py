@@ -1,6 +1,6 @@
 """Flows: trees of jobs. A parent runs when its children are done, and can read what they returned.
 
-`FlowProducer` adds trees and reads them back; what a job can say about its children is in `Job`. A tree of up to 100
+`FlowProducer` adds trees and reads them back; what a job can say about its children is in `Job`. A tree of up to 50
 nodes is added in one atomic step, a larger one in steps that end with its leaves, see `_flows.staging`.
 """
 
@@ -74,7 +74,7 @@ class FlowProducer:
             )
         self._clock = clock
         self._sender = Sender(Outage(f"flows: {self._connection.url_safe}"))
-        self._buffer: AddBuffer[FlowRow] = AddBuffer(self._send)
+        self._buffer: AddBuffer[FlowRow] = AddBuffer(self._send, MAX_NODES)
         self._staging_sender = Sender(Outage(f"large flows: {self._connection.url_safe}"))
         self._one_staging = anyio.Lock()
         self._tasks: set[asyncio.Task[Staged]] = set()
@@ -89,7 +89,7 @@ class FlowProducer:
         """Add a tree: `FlowJob`s, or dictionaries with name, queueName, data, opts, children. Returns it with its jobs.
 
         `queue_defaults` are options by queue name for nodes that do not say otherwise. Nodes without a `job_id` get a
-        UUID. Up to 100 nodes are one atomic call, about 10 us of Redis' time each; more are several calls, during which
+        UUID. Up to 50 nodes are one atomic call, about 20 us of Redis' time each; more are several calls, during which
         no child runs before its parent knows all its children. Cancelling does not stop a flow that is being added.
 
         Raises ConfigurationError or PayloadError before anything is sent; ParentNotFound, ParentNotReplaceable (an id
@@ -107,7 +107,7 @@ class FlowProducer:
     async def add_bulk(
         self, flows: Iterable[FlowTree], *, queue_defaults: Mapping[str, JobOptions | Mapping[str, Any]] = _NO_DEFAULTS
     ) -> list[JobNode]:
-        """Add many trees in order; as many as have 100 nodes together travel in one call, larger ones by themselves.
+        """Add many trees in order; as many as have 50 nodes together travel in one call, larger ones by themselves.
 
         All are validated before the first is sent. Raises BulkAddError with a tree or an error for each, if not all
         were added; otherwise as `add`.

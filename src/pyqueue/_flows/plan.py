@@ -100,7 +100,10 @@ class FlowPlan:
 
     def rows(self, tree: str) -> list[FlowRow]:
         """The rows of all nodes, in order; `tree` is their tree's name in a call."""
-        return [flow_row(tree, f"{self.prefix}:{node.queue}:", node.row) for node in self.nodes]
+        return [
+            flow_row(tree, f"{self.prefix}:{node.queue}:", node.row, is_new=not node.has_given_id)
+            for node in self.nodes
+        ]
 
 
 def plan_flow(

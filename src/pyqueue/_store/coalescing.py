@@ -27,16 +27,18 @@ _Entry: TypeAlias = tuple[Sequence[RowT], asyncio.Future[AddReply]]
 class AddBuffer(Generic[RowT]):
     """Adds that wait for the next call. One caller's cancellation or bad job does not touch the others."""
 
-    __slots__ = ("_closed", "_flush", "_send", "_waiting")
+    __slots__ = ("_closed", "_flush", "_limit", "_send", "_waiting")
 
-    def __init__(self, send: Send[RowT]) -> None:
+    def __init__(self, send: Send[RowT], limit: int = MAX_ADDS) -> None:
+        """`limit` is how many rows one call takes; what one caller adds is never split."""
         self._send = send
+        self._limit = limit
         self._waiting: deque[_Entry[RowT]] = deque()
         self._flush: asyncio.Task[None] | None = None
         self._closed = False
 
     async def add(self, rows: Sequence[RowT]) -> AddReply:
-        """Send up to MAX_ADDS jobs with the next call, all in the same one; returns their part of its reply.
+        """Send jobs, at most as many as one call takes, with the next call, all in the same one; returns their part of its reply.
 
         If the caller is cancelled before that call leaves, its jobs are not added; afterwards they may be.
         """
@@ -82,7 +84,7 @@ class AddBuffer(Generic[RowT]):
         while self._waiting:
             rows, answer = self._waiting[0]
             if not answer.done():
-                if size + len(rows) > MAX_ADDS and batch:
+                if size + len(rows) > self._limit and batch:
                     break
                 batch.append((rows, answer))
                 size += len(rows)

@@ -19,8 +19,9 @@ from pyqueue._store.store import Store
 from pyqueue.errors import PyqueueError, error_from_code
 from pyqueue.types import Arg
 
-#: Nodes per call. Measured on Redis 7 at about 10 us of server time per node: well below 2 ms.
-MAX_NODES: Final = 100
+#: Nodes per call. Measured on Redis 7 at 15 us of server time per child and 20 us per parent, more than a job alone
+#: takes: what a child knows of its parent makes its hash a large one. With the first call's compiling below 2 ms.
+MAX_NODES: Final = 50
 
 _ADD_FLOW: Final = scripts.load("add_flow")
 _STAGE_NODES: Final = scripts.load("stage_nodes")
@@ -49,6 +50,8 @@ class FlowRow(NamedTuple):
     parent_key: str
     parent: str
     dedup: str
+    is_new: int
+    """1 if the id was made for this flow, so that no job can have it."""
 
     @property
     def key(self) -> str:
@@ -73,9 +76,9 @@ class StageReply(NamedTuple):
     """False: the job exists, or has a place, already."""
 
 
-def flow_row(tree: str, prefix: str, row: AddRow) -> FlowRow:
+def flow_row(tree: str, prefix: str, row: AddRow, *, is_new: bool) -> FlowRow:
     """A node from a job that is ready to be added."""
-    return FlowRow(tree, prefix, *row)
+    return FlowRow(tree, prefix, *row, int(is_new))
 
 
 async def add_flow(store: Store, rows: Sequence[FlowRow], *, sender: str = "", sequence: int = 0) -> AddReply:
@@ -152,6 +155,7 @@ def _stage_row(row: FlowRow, root_key: str) -> tuple[Arg, ...]:
         row.parent_key,
         row.parent,
         int(row.key == root_key),
+        row.is_new,
     )
 
 
