@@ -178,6 +178,9 @@ async def test_a_replica_that_takes_over_is_followed(cluster: Cluster, connectio
     lane, waiting = connection.lane(), connection.lane(blocking=True)
     await lane.call(PUSH, keys, ["before"])
     await waiting.execute("PING")
+    with cluster.spare.client() as spare:
+        spare.execute_command("READONLY")  # lets this client read from a replica
+        await wait_until(lambda: spare.llen(keys[0]) == 1)
 
     cluster.high.kill()
     with cluster.spare.client() as spare:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from typing import Any
@@ -165,6 +166,26 @@ async def test_two_running_loops_may_not_share_a_connection(connection: Connecti
 
     await connection.commands.execute("PING")
     await anyio.to_thread.run_sync(lambda: asyncio.run(intrude()))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_loop_that_has_ended_hands_its_connections_to_the_next(redis_url: str) -> None:
+    """A queue at module level under successive `asyncio.run`; what the first loop left open is replaced."""
+
+    async def write_and_leave(connection: Connection) -> Any:
+        return await connection.commands.execute("INCR", "n")
+
+    async def write_and_close(connection: Connection) -> Any:
+        try:
+            return await connection.commands.execute("INCR", "n")
+        finally:
+            await connection.aclose()
+
+    connection = Connection.open(redis_url)
+
+    assert asyncio.run(write_and_leave(connection)) == 1
+    assert asyncio.run(write_and_close(connection)) == 2
+    gc.collect()  # what the first loop left warns here, not in a later test
 
 
 async def test_a_closed_connection_refuses_to_work(connection: Connection) -> None:
