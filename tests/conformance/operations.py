@@ -193,6 +193,16 @@ async def trim_events(session: Session, op: Op) -> Any:
     await (await session.queue(op)).trim_events(op["maxLength"])
 
 
+async def publish_event(session: Session, op: Op) -> Any:
+    fields = {name: str(value) for name, value in op["event"].items()}
+    max_events = op.get("maxEvents", 1000)
+    await (await session.queue(op)).publish_event(fields.pop("eventName"), fields, max_events=max_events)
+
+
+async def remove_orphans(session: Session, op: Op) -> Any:
+    return await (await session.queue(op)).jobs.remove_orphans()
+
+
 async def set_concurrency(session: Session, op: Op) -> Any:
     await (await session.queue(op)).limits.set_concurrency(op["concurrency"])
 
@@ -325,12 +335,7 @@ async def not_built(session: Session, op: Op) -> Any:
 
 
 #: Operations of BullMQ that pyqueue does not have yet.
-NOT_BUILT: Final = frozenset(
-    {
-        "publishEvent",
-        "removeOrphanedJobs",
-    }
-)
+NOT_BUILT: Final[frozenset[str]] = frozenset()
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "advance": advance,
@@ -395,6 +400,8 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "isPaused": is_paused,
     "isMaxed": is_maxed,
     "getMetrics": get_metrics,
+    "publishEvent": publish_event,
+    "removeOrphanedJobs": remove_orphans,
     "flow": families.flow,
     "flowBulk": families.flow_bulk,
     "getFlow": families.get_flow,

@@ -6,12 +6,14 @@ One typed function per script or command, each a single call of bounded size: wh
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pyqueue._redis.replies import number, text
 from pyqueue._redis.scripts import load
 from pyqueue._store.store import Store
 from pyqueue.errors import QueueHasActiveJobs, QueueNotPaused
+from pyqueue.names import RESERVED_IDS
 
 #: BullMQ's counter value for "closed": beyond every limit.
 _LIMITER_CLOSED = 2**53 - 1
@@ -53,6 +55,20 @@ async def forget_senders(store: Store, cursor: int, *, limit: int) -> int:
     if found:
         await store.commands.execute("DEL", *found)
     return number(reply[0])
+
+
+async def scan_job_ids(store: Store, cursor: int, *, limit: int) -> tuple[int, set[str]]:
+    """Ids that keys begin with, found in one step of a SCAN over the queue's keys; before them the next cursor."""
+    base = store.keys.base
+    reply = await store.commands.execute("SCAN", cursor, "MATCH", _glob(base) + "*", "COUNT", limit)
+    first_parts = {text(key).removeprefix(base).partition(":")[0] for key in reply[1]}
+    return number(reply[0]), first_parts - RESERVED_IDS
+
+
+async def remove_orphans(store: Store, job_ids: Sequence[str]) -> list[str]:
+    """Delete the keys of those jobs that are in no state; returns their ids. O(n) in the wait list for each."""
+    removed = await store.call(load("remove_orphans"), [(job_id,) for job_id in job_ids])
+    return [text(job_id) for job_id in removed]
 
 
 class Cleaned(NamedTuple):

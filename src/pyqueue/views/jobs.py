@@ -24,6 +24,9 @@ from pyqueue.states import JobState
 DataT = TypeVar("DataT")
 ResultT = TypeVar("ResultT")
 
+#: Keys looked at by one step of `remove_orphans`: few, because each id is looked up in the lists.
+_ORPHANS_PER_CALL: Final = 100
+
 Progress: TypeAlias = Callable[[int], object]
 """Told the total so far after each call of a long operation; may be slow or raise, which stops the operation."""
 
@@ -138,6 +141,21 @@ class Jobs(Generic[DataT, ResultT]):
     async def remove(self, job_id: str, *, remove_children: bool = True) -> bool:
         """Remove a job and, by default, its children; False if a worker has locked one of them. One round trip."""
         return await changing.remove_job(self._store, self._existing(job_id), with_children=remove_children)
+
+    async def remove_orphans(self, *, limit: int = 0, progress: Progress | None = None) -> int:
+        """Delete what is left of jobs that are in no state, about `limit` (0: all); returns how many.
+
+        Walks all keys of the database in steps (SCAN); O(n) in the wait list for each candidate. Safe beside running
+        workers, but not while a flow of more than 100 jobs is being added: its jobs have no place until it is complete.
+        """
+        cursor, removed = 0, 0
+        while True:
+            cursor, candidates = await controlling.scan_job_ids(self._store, cursor, limit=_ORPHANS_PER_CALL)
+            if candidates:
+                removed += len(await controlling.remove_orphans(self._store, sorted(candidates)))
+                _report(progress, removed)
+            if not cursor or 0 < limit <= removed:
+                return removed
 
     async def deduplication_owner(self, deduplication_id: str) -> str | None:
         """Id of the job that owns a deduplication id, or None. One round trip."""
