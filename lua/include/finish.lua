@@ -13,18 +13,45 @@ local function check_children(job_key)
   return redis.call('ZCARD', job_key .. ':unsuccessful') > 0 and -9 or 0
 end
 
+--- Note a completed child: its parent is told of all its children at the end of the call.
+local function join_siblings(families, job, outcome)
+  local family = families[job.parent_key]
+  if not family then
+    family = { parent_key = job.parent_key, child_keys = {}, return_values = {}, rows = {} }
+    families[job.parent_key] = family
+    families[#families + 1] = family
+  end
+  table.insert(family.child_keys, job.key)
+  table.insert(family.return_values, outcome.value)
+  table.insert(family.rows, outcome.row)
+end
+
+--- Tell the parents of completed children. If one cannot be told, the codes of its children are the text of that error.
+local function tell_parents(q, codes)
+  for _, family in ipairs(q.batch.families or {}) do
+    local told, problem = pcall(children_completed, family.child_keys, family.parent_key, family.return_values, q.now)
+    for _, row in ipairs(told and {} or family.rows) do
+      codes[row] = error_text(problem)
+    end
+  end
+end
+
 --- Tell those that waited for the job: the next one with its deduplication id, and its parent.
 local function tell_others(q, job, outcome)
   if job.deduplication_id then
     finish_deduplication(q.keys, outcome.id, job.deduplication_id, q.now, is_blocked(q.keys, q.meta))
   end
-  if job.parent_key and outcome.kind == 'completed' then
+  if not job.parent_key then
+    return
+  elseif outcome.kind == 'completed' and q.batch.families then
+    join_siblings(q.batch.families, job, outcome)
+  elseif outcome.kind == 'completed' then
     child_completed(job.key, job.parent_key, outcome.value, q.now)
-  elseif job.parent_key then
+  else
     child_failed(job.key, job.parent_key, job.parent, outcome.value, q.now)
-  end
-  if outcome.keep_count == 0 then
-    detach_from_parent(job.key, false, job.parent_key)
+    if outcome.keep_count == 0 then
+      detach_from_parent(job.key, false, job.parent_key)
+    end
   end
 end
 

@@ -27,10 +27,10 @@ end
 
 --- Release a parent that waits for nothing any more.
 local function release_parent_if_ready(parent_key, now)
-  local parent_prefix, parent_id = split_job_key(parent_key)
   if redis.call('SCARD', parent_key .. ':dependencies') > 0 or redis.call('EXISTS', parent_key) == 0 then
     return
   end
+  local parent_prefix, parent_id = split_job_key(parent_key)
   local parent = derive_keys(parent_prefix)
   if redis.call('ZSCORE', parent.waiting_children, parent_id) then
     move_parent_to_wait(parent, parent_id, now, parent.waiting_children)
@@ -41,6 +41,25 @@ end
 local function child_completed(child_key, parent_key, return_value, now)
   if redis.call('SREM', parent_key .. ':dependencies', child_key) == 1 then
     redis.call('HSET', parent_key .. ':processed', child_key, return_value)
+    release_parent_if_ready(parent_key, now)
+  end
+end
+
+--- Several children of one parent, which completed in the same call, hand over their return values together.
+local function children_completed(child_keys, parent_key, return_values, now)
+  local dependencies = parent_key .. ':dependencies'
+  local is_pending = redis.call('SMISMEMBER', dependencies, unpack(child_keys))
+  local pending, values = {}, {}
+  for i, child_key in ipairs(child_keys) do
+    if is_pending[i] == 1 then
+      pending[#pending + 1] = child_key
+      values[#values + 1] = child_key
+      values[#values + 1] = return_values[i]
+    end
+  end
+  if #pending > 0 then
+    redis.call('SREM', dependencies, unpack(pending))
+    redis.call('HSET', parent_key .. ':processed', unpack(values))
     release_parent_if_ready(parent_key, now)
   end
 end

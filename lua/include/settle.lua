@@ -97,12 +97,16 @@ local function settle_jobs(q, outcomes, metrics_points)
   end
   local locks, has_children = read_ahead(q.keys, outcomes)
   q.has_children = has_children
+  -- One job alone tells its parent at once, in upstream's order; and so does a call that also settles parents.
+  q.batch.families = #outcomes > 1 and not has_children and {} or nil
   for i, outcome in ipairs(outcomes) do
+    outcome.row = i
     outcome.lock = not q.batch.unlocked[outcome.id] and locks[i]
     local handled, code = pcall(settle_job, q, outcome)
     codes[i] = handled and code or error_text(code)
   end
   flush_batch(q, metrics_points)
+  tell_parents(q, codes)
   return codes, q.batch.finished.completed + q.batch.finished.failed
 end
 

@@ -38,7 +38,7 @@ class AddBuffer(Generic[RowT]):
         self._closed = False
 
     async def add(self, rows: Sequence[RowT]) -> AddReply:
-        """Send jobs, at most as many as one call takes, with the next call, all in the same one; returns their part of its reply.
+        """Send jobs (at most as many as one call takes) with the next call, all in one; returns their part of its reply.
 
         If the caller is cancelled before that call leaves, its jobs are not added; afterwards they may be.
         """
