@@ -57,28 +57,26 @@ MAX_STALLED: Final = 1
 #: No job has this id.
 NOBODY: Final = "nobody"
 
-#: Retention as an option -> what it means.
-RETENTIONS: Final[dict[Any, Keep]] = {
-    None: KEEP_ALL,
-    False: KEEP_ALL,
-    True: Keep(count=0),
-    2: Keep(count=2),
-    Retention(count=1): Keep(count=1),
-    Retention(age=1): Keep(age_s=1),
-    Retention(count=1, age=2, limit=1): Keep(1, 2, 1),
+#: Retention: the option, and what it means.
+RETENTIONS: Final[dict[str, tuple[Any, Keep]]] = {
+    "all": (False, KEEP_ALL),
+    "none": (True, Keep(count=0)),
+    "two": (2, Keep(count=2)),
+    "one": (Retention(count=1), Keep(count=1)),
+    "a second": (Retention(age=1), Keep(age_s=1)),
+    "one for two seconds": (Retention(count=1, age=2, limit=1), Keep(1, 2, 1)),
 }
-#: Backoff as an option -> waits before the retries (ms); no job has more attempts.
-BACKOFFS: Final[dict[Any, tuple[int, ...]]] = {
-    None: (),
-    700: (700, 700, 700),
-    Backoff.fixed(0): (),
-    Backoff.exponential(400): (400, 800, 1600),
+#: Backoff: the option, and the waits before the retries (ms); no job has more attempts.
+BACKOFFS: Final[dict[str, tuple[Any, tuple[int, ...]]]] = {
+    "number": (700, (700, 700, 700)),
+    "fixed": (Backoff.fixed(0), ()),
+    "exponential": (Backoff.exponential(400), (400, 800, 1600)),
 }
 
 delays = st.sampled_from((0, 1, 500, 500, 2000))
-priorities = st.sampled_from((0, 0, 1, 2, 2_097_151))
+priorities = st.sampled_from((1, 1, 2, 2_097_151, 0))
 retentions = st.sampled_from(list(RETENTIONS))
-keeps = st.sampled_from(list(RETENTIONS.values()))
+keeps = st.sampled_from([keep for _, keep in RETENTIONS.values()])
 small = st.integers(0, 3)
 workers = st.integers(0, 1)
 finished_states = st.sampled_from((JobState.COMPLETED, JobState.FAILED))
@@ -145,15 +143,27 @@ def model_of(given: dict[str, Any]) -> NewJob:
         priority=given.get("priority", 0),
         lifo=given.get("lifo", False),
         attempts=given.get("attempts", 0),
-        backoff_ms=BACKOFFS[given.get("backoff")],
-        keep_completed=RETENTIONS[given.get("remove_on_complete")],
-        keep_failed=RETENTIONS[given.get("remove_on_fail")],
     )
+    if "backoff" in given:
+        job.backoff_ms = BACKOFFS[given["backoff"]][1]
+    if "remove_on_complete" in given:
+        job.keep_completed = RETENTIONS[given["remove_on_complete"]][1]
+    if "remove_on_fail" in given:
+        job.keep_failed = RETENTIONS[given["remove_on_fail"]][1]
     return NewJob(job, given.get("timestamp", 0), given.get("delay", 0))
 
 
+def options_of(given: dict[str, Any]) -> dict[str, Any]:
+    """Its options as keywords of `Queue.add`."""
+    tables: dict[str, dict[str, Any]] = {
+        "backoff": BACKOFFS, "remove_on_complete": RETENTIONS, "remove_on_fail": RETENTIONS
+    }  # fmt: skip
+    return {name: tables[name][value][0] if name in tables else value for name, value in given.items()}
+
+
 def spec_of(given: dict[str, Any]) -> JobSpec[Any]:
-    return JobSpec("job", options=JobOptions(**given))
+    """Itself, for `Queue.add_bulk`."""
+    return JobSpec("job", options=JobOptions(**options_of(given)))
 
 
 outcomes: st.SearchStrategy[Outcome] = st.one_of(
@@ -264,6 +274,14 @@ class QueueMachine(RuleBasedStateMachine):
         assert not left, "jobs that no worker can get"
         self.model.exchange([], Claim(1, "last"))
 
+    def wait_idly(self) -> None:
+        """If there is no more work, some worker takes the marker, finds nothing, learns when the first delayed job is due."""
+        if self.model.ready_marker and not self.model.is_ready:
+            self.bench.client.zpopmin(self.store.keys.marker)
+            self.model.ready_marker = False
+            self.knows_due |= self.model.exchange([], Claim(1)).next_delayed_ms > 0
+            self.run(self.take(""))
+
     def lose_lock(self, job_id: str) -> None:
         """The worker that holds the job has not renewed its lock for too long."""
         self.bench.client.delete(self.store.keys.lock(job_id))
@@ -302,7 +320,7 @@ class Producing(QueueMachine):
     @rule(given=new_jobs)
     def add(self, given: dict[str, Any]) -> None:
         [(job_id, status)] = self.model.add([model_of(given)])
-        job = self.run(self.queue.add("job", **given))
+        job = self.run(self.queue.add("job", **options_of(given)))
         assert (job.id, job.add_status) == (job_id, status)
 
     @rule(given=st.lists(new_jobs, min_size=1, max_size=5))
@@ -328,16 +346,27 @@ class Consuming(QueueMachine):
     """Claims, outcomes, locks."""
 
     @precondition(lambda self: self.model.is_ready and not self.model.is_blocked)
-    @rule(worker=workers, count=st.integers(1, 5))
-    def claim(self, worker: int, count: int) -> None:
-        """What an idle worker sends."""
-        self._exchange(self.workers[worker], [], Claim(count))
+    @rule(worker=workers, count=st.integers(1, 5), ends=st.lists(outcomes, max_size=3))
+    def work(self, worker: int, count: int, ends: list[Outcome]) -> None:
+        """A worker claims, and the first of its jobs end."""
+        sender = self.workers[worker]
+        self._exchange(sender, [], Claim(count))
+        self.wait_idly()
+        claimed = self.held[-len(sender.last[2].claimed) :] if sender.last and sender.last[2].claimed else []
+        if settlements := [Settlement(*one, end) for one, end in zip(claimed, ends, strict=False)]:
+            self._exchange(sender, settlements, Claim(0))
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), worker=workers, ends=st.lists(outcomes, min_size=1, max_size=4), count=st.integers(0, 4))
+    @rule(
+        data=st.data(),
+        worker=workers,
+        ends=st.lists(outcomes, min_size=1, max_size=3),
+        count=st.sampled_from((0, 0, 1, 4)),
+    )
     def end(self, data: st.DataObject, worker: int, ends: list[Outcome], count: int) -> None:
         """What a busy worker sends: outcomes, and a claim for the slots that they free."""
         self._exchange(self.workers[worker], self._settlements(data, ends), Claim(count))
+        self.wait_idly()
 
     @rule(
         data=st.data(),
@@ -364,20 +393,20 @@ class Consuming(QueueMachine):
         return drawn
 
     def _exchange(self, sender: Worker, settlements: Sequence[Settlement], claim: Claim, replies: int = 1) -> None:
-        """Send an exchange until the reply with that number arrives; the model applies it once."""
+        """Send an exchange once or twice; the model applies it once. A repeated one asks to look again at once."""
         claim = claim._replace(token=sender.uuid, first=sender.tokens)
         request = ClaimRequest(claim.limit, sender.uuid, sender.tokens, LOCK_MS, suspects=claim.suspects)
         sender.tokens += claim.limit
         sender.sequence += 1
         expected = self.model.exchange(settlements, claim)
-        for attempt in range(replies):
-            reply = self.run(self._send(sender, settlements, request, claim.rearm))
+        replies_seen = [self.run(self._send(sender, settlements, request, claim.rearm)) for _ in range(replies)]
+        for reply, next_ms in zip(replies_seen, (expected.next_delayed_ms, self.clock.ms), strict=False):
             assert reply.codes == expected.codes
             assert [(one.job_id, one.token) for one in reply.claimed] == expected.claimed
-            assert reply.next_delayed_ms == (self.clock.ms if attempt else expected.next_delayed_ms)
+            assert reply.next_delayed_ms == next_ms
             self._check_fields(reply)
         self.held += expected.claimed
-        sender.last = settlements, request, reply
+        sender.last = settlements, request, replies_seen[-1]
 
     async def _send(
         self, sender: Worker, settlements: Sequence[Settlement], request: ClaimRequest, rearm: bool = False
@@ -451,6 +480,7 @@ class Consuming(QueueMachine):
         token = f"hand-{len(self.by_hand)}"
         expected = self.model.exchange([], Claim(1, token))
         self._take_in_hand(self.run(self.take(token)), expected.claimed)
+        self.wait_idly()
 
     def _take_in_hand(self, job: Job[Any, Any] | None, expected: list[tuple[str, str]]) -> None:
         assert ([] if job is None else [(job.id, job.token)]) == expected
@@ -563,13 +593,13 @@ class Changing(QueueMachine):
 class Administering(QueueMachine):
     """Operations on the whole queue, and time. Few rules, so that they do not crowd out the others."""
 
-    @initialize(count=st.integers(0, 6))
-    def begin(self, count: int) -> None:
+    @initialize(given=st.lists(new_jobs, max_size=6))
+    def begin(self, given: list[dict[str, Any]]) -> None:
         """Some jobs to work on, and the settings that a queue writes with its first command."""
         self.run(self.queue._describe())
-        if count:
-            self.model.add([model_of({"attempts": 3}) for _ in range(count)])
-            self.run(self.queue.add_bulk([spec_of({"attempts": 3})] * count))
+        if given:
+            self.model.add([model_of(one) for one in given])
+            self.run(self.queue.add_bulk(map(spec_of, given)))
 
     @rule(ms=st.sampled_from((1, 300, 600, 3000)))
     def let_time_pass(self, ms: int) -> None:
