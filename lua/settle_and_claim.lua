@@ -14,6 +14,7 @@
 --- @key events stream
 --- @key meta hash settings
 --- @key id string counter of generated ids
+--- @key schedulers zset scheduler id -> time of its pending iteration
 --- @key metrics_completed hash
 --- @key metrics_completed_data list
 --- @key metrics_failed hash
@@ -37,7 +38,7 @@
 --- @rows outcomes id token kind value stacktrace number:int attempts:int keep_count:int keep_age_s:int keep_limit:int
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
 --- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms]; claimed: rows of id, token, flat fields
---- @include clock settle claim replay delayed memory
+--- @include clock settle claim replay delayed memory follow
 
 local now = resolve_now(now_ms)
 local worker = {
@@ -63,6 +64,7 @@ local claimed, limit_ms, ran_out = {}, 0, true
 if claim > 0 then
   promote_delayed(keys, now, is_blocked(keys, q.meta), promotions_left(q, promoted))
   claimed, limit_ms, ran_out = claim_jobs(keys, q.meta, worker, claim, now)
+  follow_claimed(keys, q.meta, claimed, now)
 end
 -- Upstream leaves the marker out where a job settled by hand brings the next one.
 if q.batch.any_delayed and not (first_token < 0 and #claimed > 0) then

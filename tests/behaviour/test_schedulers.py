@@ -25,6 +25,7 @@ from pyqueue import (
     SchedulerSlotsBusy,
     Worker,
 )
+from pyqueue._store import scheduling
 from pyqueue._store.scheduling import repair
 from pyqueue._worker import iterations
 from tests.behaviour.conftest import AnyQueue, AnyWorker, StartWorker
@@ -434,7 +435,7 @@ async def test_a_failing_update_is_retried_and_the_job_runs(
     """E216, E217."""
     errors: list[Exception] = []
     ran: list[str] = []
-    create_next: Callable[..., Awaitable[list[Exception]]] = iterations.create_next
+    create_next: Callable[..., Awaitable[list[Exception]]] = scheduling.create_next
     failures = itertools.count()
 
     async def broken(*args: Any) -> list[Exception]:

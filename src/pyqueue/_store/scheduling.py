@@ -32,6 +32,8 @@ MAX_EXAMINED: Final = 500
 #: What the script sets on every iteration itself, so that the next one must not inherit it.
 _OWN_OPTIONS: Final = frozenset({"repeat", "jobId", "delay", "timestamp", "repeatJobKey", "prevMillis"})
 _FAILED: Final = "error:"
+#: Field that the claiming script adds to jobs of intervals whose next iteration it has made.
+_FOLLOWED: Final = "pyq:followed"
 
 
 class Template(NamedTuple):
@@ -137,8 +139,8 @@ async def count_schedulers(store: Store) -> int:
 
 
 def is_iteration(claimed: Claimed) -> bool:
-    """Whether a scheduler made the job, so that `create_next` has to follow its claim."""
-    return Field.SCHEDULER_ID in claimed.fields
+    """Whether a scheduler made the job and its claim did not see to the next one: `create_next` has to."""
+    return Field.SCHEDULER_ID in claimed.fields and _FOLLOWED not in claimed.fields
 
 
 async def create_next(store: Store, claimed: Sequence[Claimed]) -> list[Exception]:

@@ -1,5 +1,7 @@
 """Keep job schedulers going: the next job of a scheduler is created when this worker takes one of its jobs.
 
+For intervals the claiming script does that itself, mostly; what it left is done here.
+
 1. `follow` is awaited between a claim and the start of its jobs, and costs nothing unless a scheduler made one of them.
 2. What fails because Redis does not answer is kept and tried again by `run`; the jobs start meanwhile. Trying twice is
    harmless, because a scheduler goes on once per job. What fails otherwise is left to 3.
