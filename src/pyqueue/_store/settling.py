@@ -151,7 +151,7 @@ async def extend_locks(
 async def recover_stalled(store: Store, max_stalled_count: int, interval_ms: int) -> list[str]:
     """One stalled check, at most one per `interval_ms` over all workers; returns the ids of recovered jobs.
 
-    One round trip; one more per 500 jobs that were marked.
+    One round trip; one more per 200 jobs that were marked.
     """
     recovered: list[str] = []
     resume = 0
