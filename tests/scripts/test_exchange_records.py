@@ -35,7 +35,8 @@ async def record(bench: Bench, sender: str) -> Any:
 
 
 def is_unchanged(ran: Ran) -> bool:
-    return ran.keys == {} and ran.events == []
+    """Whether nothing was written but locks that last anew."""
+    return not [name for name in ran.keys if not name.endswith(":lock")] and ran.events == []
 
 
 @pytest.mark.parametrize("claim", [0, 1, 3])

@@ -88,7 +88,8 @@ class Bench:
         reply = await self.store.call(load(name), rows, timeout_s=None, **args)
         after = await self.dump()
         difference = changes(before, after)
-        written = {**difference.created, **difference.changed}
+        changed = {name: key for name, key in difference.changed.items() if not _only_grew_older(before[name], key)}
+        written = {**difference.created, **changed}
         seen = len(before["events"].value) if "events" in before else 0
         return Ran(
             reply=_decoded(reply),
@@ -105,6 +106,13 @@ class Bench:
         queue = self.store.keys.queue + ":"
         keys = await dump(self.client, self.store.keys.prefix + ":")
         return {name.removeprefix(queue): key for name, key in keys.items()}
+
+
+def _only_grew_older(before: Key, after: Key) -> bool:
+    """Whether a second of the key's time to live has passed on a busy machine, and nothing else."""
+    if before.ttl_s is None or after.ttl_s is None:
+        return False
+    return (before.type, before.value) == (after.type, after.value) and 0 < before.ttl_s - after.ttl_s <= 2
 
 
 def _decoded(reply: Any) -> Any:
