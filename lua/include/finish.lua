@@ -1,5 +1,5 @@
 --- Complete or fail an active job for good.
---- @include clock errors events locks parents remove deduplication leave_active retention
+--- @include clock errors events locks parents siblings remove deduplication leave_active retention
 --- @uses completed failed
 --- @error -4 PendingChildren a parent cannot complete before its children
 --- @error -9 FailedChildren a parent cannot complete with a failed child
@@ -11,29 +11,6 @@ local function check_children(job_key)
     return -4
   end
   return redis.call('ZCARD', job_key .. ':unsuccessful') > 0 and -9 or 0
-end
-
---- Note a completed child: its parent is told of all its children at the end of the call.
-local function join_siblings(families, job, outcome)
-  local family = families[job.parent_key]
-  if not family then
-    family = { parent_key = job.parent_key, child_keys = {}, return_values = {}, rows = {} }
-    families[job.parent_key] = family
-    families[#families + 1] = family
-  end
-  table.insert(family.child_keys, job.key)
-  table.insert(family.return_values, outcome.value)
-  table.insert(family.rows, outcome.row)
-end
-
---- Tell the parents of completed children. If one cannot be told, the codes of its children are the text of that error.
-local function tell_parents(q, codes)
-  for _, family in ipairs(q.batch.families or {}) do
-    local told, problem = pcall(children_completed, family.child_keys, family.parent_key, family.return_values, q.now)
-    for _, row in ipairs(told and {} or family.rows) do
-      codes[row] = error_text(problem)
-    end
-  end
 end
 
 --- Tell those that waited for the job: the next one with its deduplication id, and its parent.

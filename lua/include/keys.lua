@@ -31,8 +31,9 @@ local function split_job_key(job_key)
   return string.match(job_key, '^(.*:)([^:]*)$')
 end
 
---- Delete a job's hash and everything below it except its lock; returns how many keys existed.
+--- Delete a job's hash and everything below it except its lock; returns how many keys existed. Redis frees the memory
+--- of large ones in the background: a parent may have had thousands of children.
 local function delete_job_keys(job_key)
-  return redis.call('DEL', job_key, job_key .. ':logs', job_key .. ':dependencies', job_key .. ':processed',
+  return redis.call('UNLINK', job_key, job_key .. ':logs', job_key .. ':dependencies', job_key .. ':processed',
     job_key .. ':failed', job_key .. ':unsuccessful')
 end

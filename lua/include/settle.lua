@@ -1,5 +1,5 @@
 --- Settle the outcomes of many active jobs. What they share is collected in a `batch` and written once per call.
---- @include clock events errors markers finish requeue metrics delayed
+--- @include clock events errors markers finish siblings requeue metrics delayed
 --- @uses wait active prioritized limiter completed failed stalled metrics_completed metrics_completed_data metrics_failed metrics_failed_data
 
 --- What one call collects before it writes: locks to delete, ids to unmark, finished jobs by set and policy, counts;
