@@ -87,7 +87,7 @@ class Cluster:
     def move(self, slot: int, source: RedisServer, target: RedisServer) -> None:
         """Move a slot with its keys."""
         with source.client() as client:
-            keys = client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
+            keys: Any = client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1000)
             for key in keys:
                 client.execute_command("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
         for node in (target, source):

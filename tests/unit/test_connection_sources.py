@@ -150,13 +150,14 @@ def test_a_single_server_needs_no_hash_tag() -> None:
 def test_a_client_whose_settings_cannot_be_told_is_shared_and_this_is_said_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class OpaquePool(ConnectionPool):
-        connection_kwargs = property(lambda self: {"host": "localhost", "unheard_of": 1})
+    class OwnConnection(TcpConnection):
+        """A user's own class, made by the pool in a way of its own."""
+
+        def __init__(self, secret: object, **settings: Any) -> None:
+            super().__init__(**settings)
 
     caplog.set_level(logging.WARNING)
-    client = Redis(host="localhost")
-    client.connection_pool = OpaquePool.__new__(OpaquePool)
-    client.connection_pool.connection_class = TcpConnection
+    client = Redis(connection_pool=ConnectionPool(connection_class=OwnConnection))
 
     connection = Connection.open(client)
     connection.lane()
