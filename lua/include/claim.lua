@@ -76,11 +76,12 @@ local function claim_jobs(keys, meta, worker, limit, now)
   return claimed, 0, #claimed < room
 end
 
---- Put the base marker back for another worker, if there is work for it.
+--- Put the markers back for another worker: work that is ready, and the next delayed job.
 local function rearm_marker(keys, meta)
   if redis.call('LLEN', keys.wait) > 0 or redis.call('ZCARD', keys.prioritized) > 0 then
     mark_ready(keys, is_blocked(keys, meta))
   end
+  mark_delayed(keys)
 end
 
 --- Say that nothing is left to do, if so; delayed jobs and parents that wait do not count.

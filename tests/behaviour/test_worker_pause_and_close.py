@@ -12,7 +12,7 @@ import anyio
 import pytest
 
 from pyqueue import Context, DelayJob, Job, JobState, PyqueueError
-from tests.behaviour.conftest import AnyQueue, MakeWorker, StartWorker
+from tests.behaviour.conftest import AnyQueue, AnyWorker, MakeWorker, StartWorker
 from tests.support.jobs import reach, stored
 from tests.support.waiting import wait_until
 
@@ -258,6 +258,29 @@ async def test_a_callback_may_close_its_worker(queue: AnyQueue, make_worker: Mak
     assert await job.state() is JobState.COMPLETED
 
 
+@pytest.mark.parametrize("leaves", ["pauses", "closes"])
+async def test_a_delayed_job_runs_in_time_though_the_worker_that_waited_for_it_leaves(
+    queue: AnyQueue, start_worker: StartWorker, leaves: str
+) -> None:
+    """One worker pops the marker of a delayed job; the others do not know of it."""
+    ran: list[float] = []
+    workers = []
+    for _ in range(2):
+        worker = await start_worker(lambda job: ran.append(time.monotonic()), drain_delay=10_000)
+        await _idle(worker)
+        workers.append(worker)
+    await anyio.sleep(0.1)  # until both block, in this order
+    due = time.monotonic() + 1
+    await queue.add("x", delay=1000)
+    await anyio.sleep(0.1)  # until the first one has the marker
+    if leaves == "closes":
+        await workers[0].close()
+    else:
+        workers[0].pause()
+    await wait_until(lambda: ran)
+    assert ran[0] - due < 1
+
+
 async def test_an_idle_worker_closes_quickly(queue: AnyQueue, start_worker: StartWorker) -> None:
     worker = await start_worker(lambda job: None)
     await wait_until(lambda: "nothing to claim" in worker.health().reason)
@@ -325,3 +348,7 @@ async def _endless(job: Job[Any, Any]) -> None:
 async def _endless_if_named(job: Job[Any, Any]) -> None:
     if job.name == "endless":
         await anyio.sleep_forever()
+
+
+async def _idle(worker: AnyWorker) -> None:
+    await wait_until(lambda: "nothing to claim" in worker.health().reason)

@@ -232,22 +232,24 @@ async def test_a_manual_limit_holds_the_claim_of_its_own_call_where_a_limit_is_s
     assert 59_000 < ran.reply[4] <= 60_000
 
 
-REARM: list[tuple[dict[str, Any], bool]] = [
-    ({"wait": ["2"]}, True),
-    ({"prioritized": Zset({"2": 5})}, True),
-    ({"delayed": Zset({"2": (NOW + 7) * 4096})}, False),
-    ({"wait": ["2"], "meta": {"paused": "1"}}, False),
-    ({"wait": ["2"], "active": ["1"], "meta": {"concurrency": "1"}}, False),
+REARM: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"wait": ["2"]}, {"marker": READY}),
+    ({"prioritized": Zset({"2": 5})}, {"marker": READY}),
+    ({"delayed": Zset({"2": (NOW + 7) * 4096})}, {"marker": [("1", NOW + 7)]}),
+    ({"wait": ["2"], "meta": {"paused": "1"}}, {}),
+    ({"wait": ["2"], "active": ["1"], "meta": {"concurrency": "1"}}, {}),
 ]
 
 
-@pytest.mark.parametrize(("keys", "marked"), REARM, ids=["wait", "prioritized", "delayed", "paused", "full"])
-async def test_a_marker_that_is_of_no_use_is_put_back(bench: Bench, keys: dict[str, Any], marked: bool) -> None:
+@pytest.mark.parametrize(("keys", "marker"), REARM, ids=["wait", "prioritized", "delayed", "paused", "full"])
+async def test_a_marker_that_is_of_no_use_is_put_back(
+    bench: Bench, keys: dict[str, Any], marker: dict[str, Any]
+) -> None:
     await bench.seed(keys)
 
     ran = await bench.run("settle_and_claim", **exchange(rearm=1))
 
-    assert ran.keys == ({"marker": READY} if marked else {})
+    assert ran.keys == marker
 
 
 async def test_the_clock_of_the_server_is_used_where_the_caller_has_none(bench: Bench) -> None:

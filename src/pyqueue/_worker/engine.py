@@ -107,6 +107,13 @@ class Engine:
             self._rearm = True
         self.supply.wake()
 
+    def hold_back(self, *, closing: bool = False) -> None:
+        """Claim nothing from now on, until resumed; what only this worker waits for is left to others."""
+        self.is_closing |= closing
+        self.is_paused |= not closing
+        self._rearm |= self.supply.knows_delayed
+        self.changed()
+
     def marker_lost(self) -> None:
         """A pop was cut off, with or without a marker."""
         self._rearm = True

@@ -18,13 +18,8 @@ from pyqueue._worker.held import Held
 
 #: Locks extended by one call; three commands each, so it stays below 2 ms of Redis' time.
 _LOCKS_PER_CALL: Final = 250
-#: Shortest deadline of a command that a lock depends on: below it a slow server would look like a dead one.
+#: Shortest deadline of an extension: below it a slow server would look like a dead one.
 _MIN_COMMAND_S: Final = 1.0
-
-
-def command_s(lock_ms: int) -> float:
-    """How long to wait for a reply while locks run: short enough to try again before they run out."""
-    return max(_MIN_COMMAND_S, lock_ms / 3000)
 
 
 class Leases:
@@ -37,8 +32,8 @@ class Leases:
         self, lock_ms: int, renew_ms: int, *, lost: Callable[[list[Held]], None], report: Callable[[Exception], None]
     ) -> None:
         self.lock_ms = lock_ms
-        self.command_s = command_s(lock_ms)
-        """Deadline of the commands that keep the locks."""
+        self.command_s = max(_MIN_COMMAND_S, lock_ms / 3000)
+        """Deadline of an extension: short enough to try again before the locks run out."""
         self.is_halted = False
         """While set, locks are left to run out: the worker does not respond."""
         self._renew_s = renew_ms / 1000

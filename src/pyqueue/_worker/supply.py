@@ -43,6 +43,11 @@ class Supply:
         """Whether the rate limit forbids to claim."""
         return self._limited_until > 0 and self.limited_s > 0
 
+    @property
+    def knows_delayed(self) -> bool:
+        """Whether a delayed job is awaited here, perhaps by nobody else: its marker is popped once."""
+        return self._due_ms > 0
+
     def wake(self) -> None:
         """Jobs may be ready."""
         self.wakes += 1

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.keys import QueueKeys
@@ -23,7 +23,7 @@ from pyqueue._worker.executor import Call, Executor
 from pyqueue._worker.held import Held
 from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.lease_thread import LeaseThread
-from pyqueue._worker.leases import Leases, command_s
+from pyqueue._worker.leases import Leases
 from pyqueue._worker.manual import ManualFetch
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
@@ -34,6 +34,10 @@ from pyqueue.types import Clock
 from pyqueue.verdict import Verdicts
 
 logger = logging.getLogger("pyqueue.worker")
+
+#: An exchange gets so many lock durations (and no more than any command): later, what it claimed is another's. Shorter,
+#: and an event loop that was blocked for more than a lock would take a reply that waits to be read for a lost one.
+_EXCHANGE_LOCKS: Final = 2
 
 
 class Parts:
@@ -57,7 +61,7 @@ class Parts:
         self.callbacks = Callbacks(self._label)
         self.outage = Outage(f"worker {self._label}: {connection.url_safe}")
         self.lanes = (
-            connection.lane(deadline_s=command_s(options.lock_duration)),
+            connection.lane(deadline_s=_EXCHANGE_LOCKS * options.lock_duration / 1000),
             connection.lane(blocking=True, client_name=client_name(keys, options.name)),
         )
         self.verdicts = Verdicts(

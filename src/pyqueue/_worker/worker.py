@@ -144,9 +144,8 @@ class Worker(Generic[DataT, ResultT]):
 
     def pause(self) -> None:
         """Claim no more jobs until `resume`; those that run go on (`wait_idle` waits for them). This worker only."""
-        self._parts.engine.is_paused = True
+        self._parts.engine.hold_back()
         self._parts.waiter.interrupt()
-        self._parts.engine.changed()
 
     def resume(self) -> None:
         """Claim jobs again."""
@@ -320,8 +319,7 @@ class Worker(Generic[DataT, ResultT]):
         await self._parts.callbacks.finish(_LISTENERS_S)
 
     def _stop_claiming(self) -> None:
-        self._parts.engine.is_closing = True
-        self._parts.engine.changed()
+        self._parts.engine.hold_back(closing=True)
         self._parts.waiter.interrupt()
 
     def _stop_program(self, error: BaseException) -> None:
