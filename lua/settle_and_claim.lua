@@ -34,7 +34,7 @@
 --- @arg limiter_duration_ms int window of the rate limit
 --- @arg metrics_points int minutes of metrics to keep; 0 = none
 --- @arg suspects int how many jobs that stalled before may be claimed
---- @arg rearm int 1 = put the marker back if work is ready: the sender popped it and cannot use it
+--- @arg rearm int 1 = put the markers back that fit: the sender popped one and cannot use it
 --- @rows outcomes id token kind value stacktrace number:int attempts:int keep_count:int keep_age_s:int keep_limit:int
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
 --- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms]; claimed: rows of id, token, flat fields
