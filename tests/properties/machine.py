@@ -275,7 +275,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.model.exchange([], Claim(1, "last"))
 
     def wait_idly(self) -> None:
-        """If there is no more work, some worker takes the marker, finds nothing, learns when the first delayed job is due."""
+        """Without more work, some worker takes the marker, finds nothing, and learns when a delayed job is due."""
         if self.model.ready_marker and not self.model.is_ready:
             self.bench.client.zpopmin(self.store.keys.marker)
             self.model.ready_marker = False

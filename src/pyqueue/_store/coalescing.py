@@ -38,7 +38,7 @@ class AddBuffer(Generic[RowT]):
         self._closed = False
 
     async def add(self, rows: Sequence[RowT]) -> AddReply:
-        """Send jobs (at most as many as one call takes) with the next call, all in one; returns their part of its reply.
+        """Send jobs with the next call, all in it (at most as many as a call takes); returns their part of its reply.
 
         If the caller is cancelled before that call leaves, its jobs are not added; afterwards they may be.
         """

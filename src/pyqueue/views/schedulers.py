@@ -75,7 +75,7 @@ class Schedulers(Generic[DataT, ResultT]):
         options: JobOptions | Mapping[str, Any] | None = None,
         **repeat: Unpack[RepeatFields],
     ) -> Job[DataT, ResultT]:
-        """Create a scheduler, or change the one with this id; returns its pending job. Made to be called at every start.
+        """Create or change the scheduler with this id; returns its pending job. Made to be called at every start.
 
         repeat: `every=` or `pattern=`, and the rest of `RepeatOptions`. name (default: the id), data and options are
         those of its jobs. A pending job that no worker has taken is replaced; with the same `every` it keeps its time.
