@@ -46,10 +46,11 @@ async def restart_workers(directory: Path, full: bool) -> Report:
     restarts, jobs, workers = (100, 2000, 8) if full else (6, 120, 4)
     longest_s = 0.5
     async with set_up(directory, concurrency=4) as stage:
-        await stage.add(durations(jobs, 0.1, longest_s))
+        await stage.add(durations(jobs // 5, 0.1, longest_s))
         await stage.crew.assemble(workers)
         exits: list[tuple[float, int]] = []
         for number in range(restarts):
+            await stage.add(durations(jobs * 4 // 5 // restarts, 0.1, longest_s))
             old = stage.crew.members[0]
             await stage.crew.assemble(1)
             exits.append(await stage.crew.dismiss(old))
@@ -65,7 +66,7 @@ async def restart_workers(directory: Path, full: bool) -> Report:
             Bar("exit code 0", {code for _, code in exits} == {0}),
             Bar(f"exit within longest job + 0.5 s (took {slowest_s:.2f} s)", slowest_s <= longest_s + _TERM_MARGIN_S),
         ]
-        return Report("rolling SIGTERM", jobs, restarts, found, bars, [seconds for seconds, _ in exits])
+        return Report("rolling SIGTERM", len(stage.acknowledged), restarts, found, bars, [seconds for seconds, _ in exits])
 
 
 async def poison_exit(directory: Path, full: bool) -> Report:

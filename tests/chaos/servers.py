@@ -16,7 +16,7 @@ from pyqueue import RedisRefused
 from tests.chaos.crew import Crew
 from tests.chaos.ledger import Ledger
 from tests.chaos.report import Bar, Report, audit, nothing_lost
-from tests.chaos.stage import Stage, adding, logger, set_up
+from tests.chaos.stage import Stage, adding, durations, logger, set_up
 from tests.chaos.worker_process import PREFIX, QUEUE
 
 _APPEND_ALWAYS: Final = ("--appendonly", "yes", "--appendfsync", "always")
@@ -27,8 +27,9 @@ _JOB_FIELDS: Final = {"name", "data", "opts", "timestamp"}
 
 async def kill_redis(directory: Path, full: bool) -> Report:
     """kill -9 of Redis, and a restart from its append-only file, while jobs are added and run."""
-    kills, workers = (20, 4) if full else (2, 3)
+    kills, workers, backlog = (20, 4, 4000) if full else (2, 3, 200)
     async with set_up(directory, concurrency=4, max_stalled_count=5, server_options=_APPEND_ALWAYS) as stage:
+        await stage.add(durations(backlog, 0.1, 0.5))  # a worker without work could not show that it works
         await stage.crew.assemble(workers)
         returns: list[float] = []
         quiet: list[tuple[float, float]] = []
@@ -46,12 +47,13 @@ async def kill_redis(directory: Path, full: bool) -> Report:
         await stage.until_done(60)
         found = audit(stage)
         waits = resumed_after(stage.ledger, stage.crew, returns)
+        slowest_s = max(waits, default=0.0)
         bars = [
             *nothing_lost(found),
             Bar("duplicates only after a lost lock", not found.unexcused),
             Bar("no worker exits", stage.crew.bury_dead() == 0),
             Bar("adds return", not adder.errors),
-            Bar("every worker works within 2 s", len(waits) == kills * workers and max(waits) <= _QUIET_S),
+            Bar("every worker works within 2 s", len(waits) == kills * workers and slowest_s <= _QUIET_S),
             Bar("quiet 2 s after the return", not complaints(stage.ledger, quiet)),
         ]
         return Report("Redis kill -9, AOF always", len(stage.acknowledged), kills, found, bars, waits)
