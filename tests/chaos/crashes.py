@@ -66,7 +66,8 @@ async def restart_workers(directory: Path, full: bool) -> Report:
             Bar("exit code 0", {code for _, code in exits} == {0}),
             Bar(f"exit within longest job + 0.5 s (took {slowest_s:.2f} s)", slowest_s <= longest_s + _TERM_MARGIN_S),
         ]
-        return Report("rolling SIGTERM", len(stage.acknowledged), restarts, found, bars, [seconds for seconds, _ in exits])
+        ends = [seconds for seconds, _ in exits]
+        return Report("rolling SIGTERM", len(stage.acknowledged), restarts, found, bars, ends)
 
 
 async def poison_exit(directory: Path, full: bool) -> Report:
