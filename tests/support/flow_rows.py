@@ -48,8 +48,8 @@ class Flow:
 
     def place(self, job_id: str, queue: str = "q", *, parent_key: str = "", **more: Any) -> Row:
         """One node of `place_nodes`; `parent_key` only of a root."""
-        prefix, job_id, name, _, _, *times = self._fields(job_id, queue, more)[:8]
-        return (prefix, job_id, name, *times, more.get("placement", ""), parent_key)
+        fields = self._fields(job_id, queue, more)
+        return (*fields[:3], *fields[5:8], more.get("placement", ""), parent_key)
 
     def _fields(self, job_id: str, queue: str, more: dict[str, Any]) -> Row:
         parent, above = more.get("parent", ""), more.get("above", "q")
