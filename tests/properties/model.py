@@ -123,14 +123,20 @@ class Model(Places):
         self._flush(batch)
         limit = 0 if claim.first < 0 and codes and codes[0] != 0 else claim.limit
         claimed, ran_out = self._claim(claim._replace(limit=limit)) if limit else ([], True)
-        if batch.any_delayed:
+        # Who settles by hand and gets the next job leaves the marker out, as upstream; the claim wakes somebody.
+        if batch.any_delayed and not (claim.first < 0 and claimed):
             self.mark_delayed()
         due = min(self.scores[JobState.DELAYED].values(), default=0) // JOBS_PER_MS if ran_out else 0
         if batch.finished and not claimed and ran_out and not (limit and due) and not self.is_ready and not self.active:
             self.announce("drained")
-        if claim.rearm and self.is_ready:
-            self.mark_ready()
+        if claim.rearm:
+            self._rearm()
         return Exchanged(codes, claimed, due)
+
+    def _rearm(self) -> None:
+        if self.is_ready:
+            self.mark_ready()
+        self.mark_delayed()
 
     def _settle(self, settlement: Settlement, batch: _Batch) -> int:
         job = self.jobs.get(settlement.job_id)
