@@ -346,11 +346,11 @@ class Consuming(QueueMachine):
     """Claims, outcomes, locks."""
 
     @precondition(lambda self: self.model.is_ready and not self.model.is_blocked)
-    @rule(worker=workers, count=st.integers(1, 5), ends=st.lists(outcomes, max_size=3))
-    def work(self, worker: int, count: int, ends: list[Outcome]) -> None:
+    @rule(worker=workers, count=st.integers(1, 5), suspects=st.integers(0, 1), ends=st.lists(outcomes, max_size=3))
+    def work(self, worker: int, count: int, suspects: int, ends: list[Outcome]) -> None:
         """A worker claims, and the first of its jobs end."""
         sender = self.workers[worker]
-        self._exchange(sender, [], Claim(count))
+        self._exchange(sender, [], Claim(count, suspects=suspects))
         self.wait_idly()
         claimed = self.held[-len(sender.last[2].claimed) :] if sender.last and sender.last[2].claimed else []
         if settlements := [Settlement(*one, end) for one, end in zip(claimed, ends, strict=False)]:
@@ -514,9 +514,14 @@ class Consuming(QueueMachine):
         assert self.run(extend_locks(self.store, locks, LOCK_MS)) == lost
 
     @precondition(lambda self: self.model.active)
-    @rule(data=st.data())
-    def let_a_lock_run_out(self, data: st.DataObject) -> None:
-        self.lose_lock(data.draw(st.sampled_from(sorted(self.model.active)), label="job"))
+    @rule(data=st.data(), checks=st.integers(0, 2))
+    def let_locks_run_out(self, data: st.DataObject, checks: int) -> None:
+        """A worker has died; some time may pass until the next rule."""
+        active = st.sampled_from(sorted(self.model.active))
+        for job_id in data.draw(st.lists(active, min_size=1, max_size=3, unique=True), label="jobs"):
+            self.lose_lock(job_id)
+        for _ in range(checks):
+            self.check_stalled()
 
     @rule(is_due=st.booleans())
     def check_for_stalled_jobs(self, is_due: bool) -> None:

@@ -23,8 +23,8 @@ from tests.properties.machine import Bench, Machine
 
 #: Their operations are not built yet.
 FLOWS: Final = {"wait_for_children", "release_parent", "fail_parent"}
-#: Share of the profile's examples: one takes about 0.1 s on a server and 0.4 s on fakeredis.
-SHARE: Final = {"redis": 1.0, "fake": 0.3}
+#: Share of the profile's examples: one takes about 0.1 s on a server and 0.2 s on fakeredis.
+SHARE: Final = {"redis": 2.0, "fake": 0.8}
 
 
 @pytest.fixture
