@@ -5,6 +5,7 @@ underscore is private. `Queue` produces jobs, `Worker` runs them; the rest are t
 """
 
 from pyqueue._flows.children import Dependencies, DependencyPage
+from pyqueue._flows.listing import Dependency, DependencyRange
 from pyqueue._store.adding import AddStatus
 from pyqueue._store.children import ChildCounts
 from pyqueue._worker.context import Context
@@ -68,7 +69,9 @@ __all__ = [
     "Deduplication",
     "DelayJob",
     "Dependencies",
+    "Dependency",
     "DependencyPage",
+    "DependencyRange",
     "Explanation",
     "FailedChildren",
     "FlowCycle",

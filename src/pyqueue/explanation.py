@@ -141,8 +141,8 @@ def _children_sentences(pending: int, children: tuple[PendingChild, ...]) -> Ite
         yield "Nothing is left to wait for, and yet it was not released: add a child again, or remove and add the job."
         return
     counts = Counter(child.place for child in children)
-    seen = "of them" if len(children) >= pending else f"of the {len(children)} that were looked at"
-    yield ", ".join(f"{count} {place}" for place, count in counts.most_common()) + f" {seen}."
+    seen = "them" if len(children) >= pending else f"the {len(children)} that were looked at"
+    yield f"Of {seen}: " + ", ".join(f"{counts[place]} {place}" for place in sorted(counts)) + "."
     yield from _stuck_sentences(children)
     paused = sorted({_queue_of(child.key) for child in children if child.is_queue_paused})
     if paused:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from pyqueue import Queue, Worker
+from tests.support.flow_bed import FlowBed
 
 AnyQueue: TypeAlias = Queue[Any, Any]
 AnyWorker: TypeAlias = Worker[Any, Any]
@@ -48,3 +49,10 @@ async def start_worker(make_worker: MakeWorker) -> AsyncIterator[StartWorker]:
     for worker in workers:
         await worker.close(force=True)
         await worker.__aexit__(None, None, None)
+
+
+@pytest.fixture
+async def bed(redis_url: str, prefix: str) -> AsyncIterator[FlowBed]:
+    """A producer of flows with its queues and workers."""
+    async with FlowBed(redis_url, prefix) as bed:
+        yield bed

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from pyqueue import payload
+from pyqueue._flows.listing import DependencyRange, list_dependencies
 from pyqueue._store import changing, controlling, inspecting
 from pyqueue._store.inspecting import PLACES, Cursor, FoundJob, place_of
 from pyqueue._store.store import Store
@@ -156,6 +157,14 @@ class Jobs(Generic[DataT, ResultT]):
                 _report(progress, removed)
             if not cursor or 0 < limit <= removed:
                 return removed
+
+    async def dependencies(self, job_id: str, kind: str, start: int = 0, end: int = -1) -> DependencyRange:
+        """Children of a job with their jobs, by position: `kind` is processed, pending or ignored; `end` is included.
+
+        Two or more round trips, one more per 200 children up to `end` and per 50 jobs. Positions hold while the
+        children of that kind stay.
+        """
+        return await list_dependencies(self._store, job_id, kind, start, end)
 
     async def deduplication_owner(self, deduplication_id: str) -> str | None:
         """Id of the job that owns a deduplication id, or None. One round trip."""
