@@ -110,3 +110,11 @@ async def test_a_result_survives_broken_connections(server: RedisServer, prefix:
         proxy.mode = Mode.PASS
 
         assert await waiting == 8
+
+
+async def test_results_are_awaited_one_after_another(queue: AnyQueue, start_worker: Any) -> None:
+    """The reader of events ends between two waits; none may fall into the gap."""
+    await start_worker(double)
+
+    for number in range(100):
+        assert await (await queue.add("double", number)).result(timeout=10) == 2 * number

@@ -85,9 +85,9 @@ class FinishListener:
         """End the reading; who still waits is cancelled."""
         for future in [future for futures in self._waiting.values() for future in futures]:
             future.cancel()
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.wait([self._reader])
+        if (reader := self._reader) is not None:
+            reader.cancel()
+            await asyncio.wait([reader])
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until Redis answers: whoever waits for a job waits out an outage, too."""
@@ -100,9 +100,10 @@ class FinishListener:
                 await anyio.sleep(self._outage.failed(error))
 
     async def _start(self) -> None:
-        if self._reader is None or self._reader.done():
-            self._position = await last_event_id(self._store)
-            if self._reader is None or self._reader.done():  # nobody else started it meanwhile
+        if self._reader is None:
+            position = await last_event_id(self._store)
+            if self._reader is None:  # nobody else started it meanwhile
+                self._position = position
                 self._reader = asyncio.create_task(self._read(), name="pyqueue-results")
 
     async def _ask(self, job_id: str, future: asyncio.Future[Finish]) -> Finish | None:
@@ -135,6 +136,7 @@ class FinishListener:
                         self._position = entry.entry_id
                         self._dispatch(entry)
         finally:
+            self._reader = None  # before anything is awaited: whoever comes now starts another reader
             with anyio.CancelScope(shield=True):
                 await lane.aclose()
 
