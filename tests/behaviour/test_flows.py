@@ -267,7 +267,7 @@ async def test_a_parent_with_a_failed_child_fails_when_it_wants_to_wait_and_so_d
 
 async def test_children_may_be_added_again_and_again(bed: FlowBed) -> None:
     """E183."""
-    await bed.producer.add(node("P", node("A0", queue="c")))
+    parent = (await bed.producer.add(node("P", node("A0", queue="c")))).job
     for number in range(1, 4):
         await complete(bed.queue("c"), number)
         parent = await take(bed.queue())

@@ -90,6 +90,7 @@ async def _poison(directory: Path, full: bool, kind: str) -> Report:
         await stage.add(durations(others - len(before), 0.05, 0.5 if full else 0.2))
         await stage.crew.assemble(2)
         deaths = 0
+        began = time.monotonic()
         async with anyio.create_task_group() as group:
 
             async def supervise() -> None:
@@ -101,10 +102,9 @@ async def _poison(directory: Path, full: bool, kind: str) -> Report:
                     await anyio.sleep(0.02)
 
             group.start_soon(supervise)
-            began = time.monotonic()
             await stage.until_done(60)
-            ended_after_s = time.monotonic() - began
             group.cancel_scope.cancel()
+        ended_after_s = time.monotonic() - began
         return await _judge_poison(stage, kind, poison, deaths, ended_after_s)
 
 

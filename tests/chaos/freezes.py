@@ -87,7 +87,9 @@ async def block_loops(directory: Path, full: bool) -> Report:
         await stage.until_done(200)
         found = audit(stage)
         with stage.server.client() as client:
-            stalls = sum(entry["event"] == "stalled" for _, entry in client.xrange("chaos:work:events"))
+            stalls = sum(
+                (entry or {}).get("event") == "stalled" for _, entry in client.xrange("chaos:work:events") or []
+            )
         warnings = [r.note for r in stage.ledger.of("log") if "is blocked by" in r.note]
         unnamed = [
             job

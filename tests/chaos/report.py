@@ -62,8 +62,12 @@ def audit(stage: Stage, *, guilty: Collection[str] = (), kept: bool = True) -> A
     started = Counter(record.job for record in stage.ledger.of("started"))
     finished = Counter(record.job for record in stage.ledger.of("finished"))
     with stage.server.client() as client:
-        failed = frozenset(client.zrange(f"{base}failed", 0, -1))
-        ended = frozenset(client.zrange(f"{base}completed", 0, -1)) | failed if kept else frozenset(finished) | failed
+        failed = frozenset(map(str, client.zrange(f"{base}failed", 0, -1)))
+        ended = (
+            frozenset(map(str, client.zrange(f"{base}completed", 0, -1))) | failed
+            if kept
+            else frozenset(finished) | failed
+        )
         pending = jobs - ended
         existing = frozenset(job for job in pending if client.exists(base + job))
         reruns = frozenset(job for job, times in started.items() if times > 1)

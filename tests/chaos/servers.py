@@ -65,6 +65,7 @@ async def disturb_redis(directory: Path, full: bool) -> Report:
     options = ("--enable-debug-command", "local")
     async with set_up(directory, concurrency=4, max_stalled_count=5, server_options=options) as stage:
         await stage.crew.assemble(workers)
+        returned = time.monotonic()
         with stage.server.client() as client:
             async with anyio.create_task_group() as group, adding(stage, job_s=(0.02, 0.2)) as adder:
                 group.start_soon(_flush_scripts, stage)

@@ -88,11 +88,11 @@ async def test_many_children_go_in_several_calls(bench: Bench, flow: Flow) -> No
     await bench.seed({name: {"name": name, **flow.link("p")} for name in children})
     await bench.seed({"p": {"name": "p"}, "p:dependencies": {flow.key(name) for name in children}, "wait": children})
 
-    cursor, removed, calls = "0", 0, 0
-    while calls == 0 or cursor != "0":
-        ran = await bench.run("remove_unprocessed_children", job_id="p", cursor=cursor, limit=20)
-        cursor, calls = ran.reply[0], calls + 1
-        removed += ran.reply[1]
+    ran = await bench.run("remove_unprocessed_children", job_id="p", cursor="0", limit=20)
+    removed, calls = ran.reply[1], 1
+    while ran.reply[0] != "0":
+        ran = await bench.run("remove_unprocessed_children", job_id="p", cursor=ran.reply[0], limit=20)
+        removed, calls = removed + ran.reply[1], calls + 1
 
     assert removed == 300
     assert calls > 1
