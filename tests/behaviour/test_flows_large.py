@@ -250,7 +250,7 @@ def over_budget(entries: list[Any], budget_us: int) -> list[str]:
     return [
         f"{entry['duration']} us"
         for entry in entries
-        if entry["command"].startswith((b"EVAL", "EVAL")) and entry["duration"] > budget_us
+        if entry["command"].startswith(b"EVAL") and entry["duration"] > budget_us
     ]
 
 
