@@ -46,6 +46,7 @@ local worker = {
   limiter_duration_ms = limiter_duration_ms, suspects = suspects,
 }
 
+write_even_when_full(prefix)
 local record, stale = recall_exchange(prefix, sender, sequence)
 if stale < 0 then
   return stale
@@ -53,7 +54,6 @@ elseif record then
   return replay_exchange(keys, record, worker, now)
 end
 
-write_even_when_full(prefix)
 local q = { keys = keys, now = now, meta = read_meta(keys) }
 local promoted = promote_before_retry(q, outcomes)
 local codes, finished = settle_jobs(q, outcomes, metrics_points)

@@ -7,7 +7,7 @@ local CREATED, DUPLICATE, DEDUPLICATED, REPLACED = 0, 1, 2, 3
 
 --- Whether its parent exists, if it has one. The nodes of a flow know when the same call has stored it.
 local function has_parent(job)
-  return job.parent_key == '' or job.has_parent or redis.call('EXISTS', job.parent_key) == 1
+  return job.parent_key == '' or job.has_parent or redis.pcall('EXISTS', job.parent_key) == 1
 end
 
 --- Whether a job with its id exists. The nodes of a flow were looked up before.

@@ -64,16 +64,20 @@ class InProcess(Generic[ResultT]):
         self._function: Final = function
         self._timeout_s = None if timeout is None else seconds(timeout)
         self._max_processes = max_processes
-        self._limiter: anyio.CapacityLimiter | None = None  # needs a running event loop
+        self._gate: anyio.CapacityLimiter | None = None  # needs a running event loop
 
     async def __call__(self, job: Job[Any, ResultT]) -> ResultT:
         """Run one job. Cancelled (lock lost, closing), its process is killed."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._max_processes or float("inf"))
+        if self._gate is None:
+            self._gate = anyio.CapacityLimiter(self._max_processes or float("inf"))
+            self._processes = anyio.CapacityLimiter(float("inf"))  # anyio's own would be the number of cores
         facts = ProcessJob(job.id, job.name, job.queue, job.data, job.attempts_made)
         try:
-            with anyio.move_on_after(self._timeout_s):
-                return await anyio.to_process.run_sync(self._function, facts, cancellable=True, limiter=self._limiter)
+            async with self._gate:
+                with anyio.move_on_after(self._timeout_s):  # without the time spent waiting for a free process
+                    return await anyio.to_process.run_sync(
+                        self._function, facts, cancellable=True, limiter=self._processes
+                    )
         except anyio.BrokenWorkerProcess as error:
             raise ProcessCrashed(f"the process that ran job {job.id!r} of queue {job.queue!r} died") from error
         raise TimeoutError(f"the job took longer than {self._timeout_s:g} s and its process was killed")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Final
@@ -56,6 +57,7 @@ class Outage:
         self._monotonic = monotonic
         self._since: float | None = None
         self._attempts = 0
+        self._lock = threading.Lock()  # a worker's engine and its lease thread share one outage
 
     @property
     def is_down(self) -> bool:
@@ -73,19 +75,23 @@ class Outage:
         The delay is as long as the outage so far, from 50 ms to 1.5 s, so it doubles however many connections fail side
         by side; it is jittered by half, so that many workers do not return in step.
         """
-        now = self._monotonic()
-        if self._since is None:
-            self._since = now
-            logger.warning("%s: no connection, trying again until it returns: %s", self._what, error)
-        delay_s = min(CAP_S, max(BASE_S, now - self._since))
-        self._attempts += 1
+        with self._lock:
+            now = self._monotonic()
+            if self._since is None:
+                self._since = now
+                logger.warning("%s: no connection, trying again until it returns: %s", self._what, error)
+            delay_s = min(CAP_S, max(BASE_S, now - self._since))
+            self._attempts += 1
         return delay_s * (0.5 + self._random() / 2)
 
     def recovered(self) -> None:
         """Note a success; costs nothing while the connection is up."""
-        if self._since is None:
+        if not self.is_down:
             return
-        seconds = self._monotonic() - self._since
-        logger.info("%s: connected again after %.1f s and %d attempts", self._what, seconds, self._attempts)
-        self._since = None
-        self._attempts = 0
+        with self._lock:
+            if self._since is None:
+                return
+            seconds = self._monotonic() - self._since
+            logger.info("%s: connected again after %.1f s and %d attempts", self._what, seconds, self._attempts)
+            self._since = None
+            self._attempts = 0

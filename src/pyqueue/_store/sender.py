@@ -44,20 +44,26 @@ class Sender:
     async def send(self, attempt: Callable[[str, int], Awaitable[T]], *, timeout_s: float = RESEND_S) -> T:
         """Run `attempt(uuid, sequence)` until it is answered; what it raises for an answer passes through.
 
-        After a connection error the same sequence is tried again, with growing jittered pauses. Raises the last
-        connection error once `timeout_s` has passed: whether the exchange was applied is then unknown.
+        After a connection error the same sequence is tried again, with growing jittered pauses; from then on a refusal
+        of the server is no answer, either, because an earlier try may have been applied. Raises the last connection
+        error once `timeout_s` has passed: whether the exchange was applied is then unknown.
         """
         self._sequence += 1
         deadline = time.monotonic() + min(timeout_s, RESEND_S)
+        unknown: Exception | None = None
         while True:
             try:
                 reply = await attempt(self.uuid, self._sequence)
             except (RedisConnectionError, RedisTimeoutError, RedisRefused) as error:
-                if isinstance(error, RedisRefused) and error.code not in _TRANSITIONAL:
+                if not isinstance(error, RedisRefused):
+                    unknown = error
+                elif unknown is None and error.code not in _TRANSITIONAL:
                     raise
                 pause_s = self._outage.failed(error)
                 if time.monotonic() + pause_s >= deadline:
-                    raise
+                    if unknown is None or unknown is error:
+                        raise
+                    raise unknown from error
                 await anyio.sleep(pause_s)
             else:
                 self._outage.recovered()

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+import anyio
+
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.outage import Outage
@@ -38,6 +40,8 @@ logger = logging.getLogger("pyqueue.worker")
 #: An exchange gets so many lock durations (and no more than any command): later, what it claimed is another's. Shorter,
 #: and an event loop that was blocked for more than a lock would take a reply that waits to be read for a lost one.
 _EXCHANGE_LOCKS: Final = 2
+#: Pause before a lease thread that ended by itself is replaced.
+_RESTART_LEASES_S: Final = 0.5
 
 
 class Parts:
@@ -139,16 +143,17 @@ class Parts:
     async def keep_leases(self) -> None:
         """Renew locks until cancelled, in a thread where the connection allows it."""
         if self._connection.can_derive:
-            thread = LeaseThread(
-                self.leases,
-                self._connection.derive_for_thread(),
-                self._keys,
-                self.outage,
-                max_block_s=self._options.max_loop_block / 1000,
-                describe=self._describe,
-            )
-            await thread.run()
-            return
+            while True:
+                await LeaseThread(
+                    self.leases,
+                    self._connection.derive_for_thread(),
+                    self._keys,
+                    self.outage,
+                    max_block_s=self._options.max_loop_block / 1000,
+                    describe=self._describe,
+                ).run()
+                # It ended by itself, which only a defect does: without renewal every long job would run twice.
+                await anyio.sleep(_RESTART_LEASES_S)
         logger.warning(
             "the client of queue %s cannot be used from a thread: locks are renewed in the event loop of the worker, "
             "and a processor that blocks it for %d ms loses its jobs",
