@@ -96,7 +96,7 @@ class FailedChildren(JobError):
 
 
 class FlowCycle(JobError):
-    """A job of the flow is an ancestor of its root, so that each would wait for the other. Nothing was added."""
+    """A job of the flow is an ancestor of its root, so that each would wait for the other. Give the node another id."""
 
 
 class JobFailed(JobError):
