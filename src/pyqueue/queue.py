@@ -6,6 +6,7 @@ The way of an add: options (validated) -> record (encoded) -> buffer (coalesced)
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +47,8 @@ ConnectionSource: TypeAlias = "str | AnyRedis | Connection | None"
 
 #: An add returns or raises within this time. Producers are request handlers: somebody waits for them.
 ADD_DEADLINE_S: Final = 9.5
+#: So much longer than its call may somebody wait, so that the call's own error wins.
+_QUEUEING_MARGIN_S: Final = 0.25
 #: One try of an add: a connection that has fallen silent is given up early enough for another try.
 ADD_TRY_S: Final = 4.0
 #: Jobs that one call removes or moves: well below 2 ms of Redis' time.
@@ -259,8 +262,10 @@ class Queue(Generic[DataT, ResultT]):
 
     async def _add(self, rows: Sequence[AddRow]) -> AddReply:
         try:
-            return await self._buffer.add(rows)
-        except (RedisConnectionError, RedisTimeoutError) as error:
+            # A call has its own deadline; this one is for those who wait in an outage for the calls before theirs.
+            async with asyncio.timeout(ADD_DEADLINE_S + _QUEUEING_MARGIN_S):
+                return await self._buffer.add(rows)
+        except (RedisConnectionError, RedisTimeoutError, TimeoutError) as error:
             raise AddOutcomeUnknown from error
 
     async def _add_some(self, rows: Sequence[AddRow]) -> list[Job[DataT, ResultT] | PyqueueError]:

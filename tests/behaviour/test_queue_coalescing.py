@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -240,3 +241,19 @@ async def test_a_close_that_is_cancelled_gives_up_what_redis_does_not_take(free_
 
     with pytest.raises(asyncio.CancelledError):
         await adding
+
+
+@pytest.mark.needs_server
+async def test_everybody_who_waits_in_an_outage_is_told_in_time(
+    proxy: Proxy, unsteady: Queue[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "ADD_DEADLINE_S", 2 * DEADLINE_S)
+    proxy.mode = Mode.SILENT
+    started = time.monotonic()
+
+    results = await asyncio.gather(*(unsteady.add("a") for _ in range(500)), return_exceptions=True)
+
+    assert {type(result) for result in results} == {AddOutcomeUnknown}
+    assert time.monotonic() - started < 4 * DEADLINE_S + 1
+    proxy.mode = Mode.PASS
+    assert (await unsteady.add("b")).name == "b"
