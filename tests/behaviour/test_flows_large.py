@@ -207,6 +207,22 @@ async def test_adding_again_completes_what_a_dead_producer_left(
 
 
 @pytest.mark.needs_server
+@pytest.mark.parametrize("calls", [8, 9, 11])
+async def test_removing_its_root_removes_what_a_dead_producer_left(
+    server: RedisServer, dying: DyingProxy, doomed: FlowProducer, prefix: str, calls: int
+) -> None:
+    dying.calls_left = calls
+    with pytest.raises(AddOutcomeUnknown):
+        await doomed.add(broad())
+
+    async with FlowBed(server.url, prefix) as bed, Redis.from_url(server.url, decode_responses=True) as client:
+        assert await bed.queue().jobs.remove("P")
+        names = {key async for key in client.scan_iter(match=f"{prefix}:*", count=1000)}
+    own = {"id", "meta", "events", "marker", "pyq"}
+    assert {name.split(":")[2] for name in names} <= own
+
+
+@pytest.mark.needs_server
 async def test_a_lost_reply_does_not_disturb_a_large_flow(dying: DyingProxy, prefix: str, server: RedisServer) -> None:
     connection = Connection.open(dying.url, deadline_s=DEADLINE_S)
     async with FlowProducer(connection=connection, prefix=prefix) as producer:
