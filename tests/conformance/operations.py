@@ -1,6 +1,6 @@
 """Every operation of the vocabulary, as README.md lists them; `OPERATIONS` maps their names.
 
-The consuming side is in `consuming`. An operation that pyqueue has not built yet is in `NOT_BUILT`.
+The consuming side is in `consuming`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pyqueue.errors import CODES
 from tests.conformance import consuming, families, schedulers
 from tests.conformance.job_view import job_view
 from tests.conformance.normal_form import dump, js_string, plain
-from tests.conformance.session import NotBuilt, Op, Session
+from tests.conformance.session import Op, Session
 
 Operation: TypeAlias = Callable[[Session, Op], Awaitable[Any]]
 
@@ -330,13 +330,6 @@ async def get_metrics(session: Session, op: Op) -> Any:
     return {"meta": meta, "data": series.points, "count": series.size}
 
 
-async def not_built(session: Session, op: Op) -> Any:
-    raise NotBuilt
-
-
-#: Operations of BullMQ that pyqueue does not have yet.
-NOT_BUILT: Final[frozenset[str]] = frozenset()
-
 OPERATIONS: Final[dict[str, Operation]] = {
     "advance": advance,
     "worker": worker,
@@ -411,5 +404,4 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "getIgnoredChildrenFailures": families.get_ignored_children_failures,
     "removeChildDependency": families.remove_child_dependency,
     "removeUnprocessedChildren": families.remove_unprocessed_children,
-    **dict.fromkeys(NOT_BUILT, not_built),
 }

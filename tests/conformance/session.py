@@ -30,13 +30,6 @@ class ScenarioError(Exception):
     """The operation cannot be carried out, for instance on a job that does not exist; the report shows it."""
 
 
-class NotBuilt(ScenarioError):
-    """pyqueue cannot do this yet."""
-
-    def __init__(self) -> None:
-        super().__init__("not built")
-
-
 class VirtualClock:
     """The scenario's time: one millisecond per operation."""
 

@@ -21,10 +21,9 @@ from tests.conformance.normal_form import (
     number_uuids,
     parse_json,
     render,
-    stringify,
     strip_frames,
 )
-from tests.conformance.operations import NOT_BUILT, OPERATIONS
+from tests.conformance.operations import OPERATIONS
 from tests.conformance.ruled import HERE, SCENARIOS, apply_changes, expected
 from tests.support.server import RedisServer
 
@@ -39,7 +38,6 @@ def test_the_driver_knows_every_operation_of_the_oracle() -> None:
     oracle = (HERE / "oracle.mjs").read_text(encoding="utf-8")
     table = oracle[oracle.index("const OPS = {") : oracle.index("// ---", oracle.index("const OPS = {"))]
     assert set(re.findall(r"^  (\w+): async", table, re.MULTILINE)) == set(OPERATIONS)
-    assert set(OPERATIONS) >= NOT_BUILT
 
 
 @pytest.mark.parametrize(
@@ -114,12 +112,6 @@ def test_a_seed_always_gives_the_same_scenario_of_known_operations() -> None:
 async def test_an_unknown_operation_is_refused_before_the_first_one_runs() -> None:
     with pytest.raises(UnknownOperation, match="unknown op nonsense"):
         await run_scenario([{"op": "add", "name": "a"}, {"op": "nonsense"}], "memory://unused")
-
-
-@pytest.mark.anyio
-async def test_what_is_not_built_says_so(redis_url: str) -> None:
-    report = parse_json(await run_scenario([{"op": name} for name in sorted(NOT_BUILT)], redis_url))
-    assert {stringify(result["error"]) for result in report["results"]} == {'{"code":null,"message":"not built"}'}
 
 
 @pytest.mark.needs_server
