@@ -121,10 +121,12 @@ class Queue(Generic[DataT, ResultT]):
         self,
         name: str,
         data: DataT = _NO_DATA,
-        options: JobOptions | None = None,
+        options: JobOptions | Mapping[str, Any] | None = None,
         **option_fields: Unpack[JobOptionFields],
     ) -> Job[DataT, ResultT]:
-        """Add a job, with options as keywords or as one `JobOptions`; its `add_status` says what that did.
+        """Add a job; its `add_status` says what that did.
+
+        Options are keywords, or one `JobOptions`, or a dictionary with their names or BullMQ's.
 
         Adds issued at the same time travel in one script call, about 8 us of Redis' time each. Raises
         ConfigurationError or PayloadError before anything is written, JobError when the script refuses the job,
@@ -329,9 +331,9 @@ class Queue(Generic[DataT, ResultT]):
                 return
 
 
-def _one_of(options: JobOptions | None, fields: JobOptionFields) -> JobOptions | None:
+def _one_of(options: JobOptions | Mapping[str, Any] | None, fields: JobOptionFields) -> JobOptions | None:
     if not fields:
-        return options
+        return options if options is None or isinstance(options, JobOptions) else JobOptions.model_validate(options)
     if options is not None:
         raise ConfigurationError(f"options were given as JobOptions and as keywords {sorted(fields)}: choose one way")
     return JobOptions(**fields)

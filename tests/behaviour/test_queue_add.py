@@ -285,3 +285,15 @@ async def test_the_length_of_the_event_stream_can_be_chosen(redis_url: str, pref
     async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix, max_len_events=5) as queue:
         await queue.add("a")
         assert (await queue.meta()).max_len_events == 5
+
+
+async def test_options_may_be_a_dictionary_with_bullmqs_names(queue: Queue[Any, Any]) -> None:
+    one = await queue.add("a", {}, {"attempts": 2, "removeOnComplete": True})
+
+    assert one.options.attempts == 2
+    assert one.options.remove_on_complete is True
+
+
+async def test_a_bad_option_in_a_dictionary_is_named(queue: Queue[Any, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="attemps"):
+        await queue.add("a", {}, {"attemps": 2})
