@@ -21,13 +21,16 @@
 --- @arg prefix        string key prefix of the queue, ends with ':'
 --- @arg job_id        string
 --- @arg with_children int    1: also remove its children and theirs
---- @return 1 removed (or it did not exist), 0 it or a pending child is locked and nothing was removed
+--- @return 1 removed (or it did not exist), 0 it or a pending child is locked and nothing was removed, 2 its family has
+--- more than 50 jobs and is removed in steps (`scan_family`, `remove_members`)
 --- @error -8 OwnedByScheduler the job is the pending iteration of a scheduler
 --- @event removed waiting
 --- @include family iterations
 
 if is_pending_iteration(keys, job_id) then
   return -8
+elseif with_children == 1 and is_large_family(prefix .. job_id) then
+  return 2
 elseif is_family_locked(prefix .. job_id, with_children == 1, {}) then
   return 0
 end

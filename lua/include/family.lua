@@ -2,6 +2,9 @@
 --- @include keys events remove states
 --- @event removed waiting
 
+--- Jobs that one call removes. A larger family is removed in steps, which are not one atomic change.
+local FAMILY_PER_CALL = 50
+
 --- Whether the job or, with its children, any job it still waits for is locked by a worker.
 local function is_family_locked(job_key, with_children, visited)
   visited[job_key] = true
@@ -29,6 +32,26 @@ local function child_keys(job_key)
   append(redis.call('ZRANGE', job_key .. ':unsuccessful', 0, -1))
   append(redis.call('SMEMBERS', job_key .. ':dependencies'))
   return children
+end
+
+--- Whether a family has more members than one call removes; no set is read that is larger than that.
+local function is_large_family(job_key)
+  local left, seen, members = { job_key }, { [job_key] = true }, 1
+  while #left > 0 do
+    local parent_key = table.remove(left)
+    members = members + redis.call('HLEN', parent_key .. ':processed') + redis.call('HLEN', parent_key .. ':failed')
+      + redis.call('ZCARD', parent_key .. ':unsuccessful') + redis.call('SCARD', parent_key .. ':dependencies')
+    if members > FAMILY_PER_CALL then
+      return true
+    end
+    for _, child_key in ipairs(child_keys(parent_key)) do
+      if not seen[child_key] then
+        seen[child_key] = true
+        left[#left + 1] = child_key
+      end
+    end
+  end
+  return false
 end
 
 local function no_children()

@@ -11,6 +11,11 @@ local function is_abandoned(job_key, now)
   return since ~= nil and since < now - ABANDONED_MS
 end
 
+--- Whether a producer is adding the flow of the job, as far as can be told.
+local function is_being_added(job_key, now)
+  return redis.pcall('HEXISTS', job_key, STAGED) == 1 and not is_abandoned(job_key, now)
+end
+
 --- Whoever takes a staged job gives it its place; false for every other job.
 local function take_staged(job_key)
   return redis.call('HDEL', job_key, STAGED) == 1

@@ -14,7 +14,7 @@ import anyio
 
 from pyqueue import payload
 from pyqueue._flows.children import ChildVerbs
-from pyqueue._store import changing, inspecting
+from pyqueue._store import changing, inspecting, removing
 from pyqueue._store.inspecting import JOB_COMPLETED
 from pyqueue._store.record import Field
 from pyqueue._store.scheduling import follow
@@ -149,8 +149,11 @@ class Job(ChildVerbs[DataT, ResultT]):
             self._fields.pop(Field.ATTEMPTS_STARTED, None)
 
     async def remove(self, *, remove_children: bool = True) -> None:
-        """Remove it and, by default, its children. Raises JobError if a worker has locked one. One round trip."""
-        if not await changing.remove_job(self._store, self.id, with_children=remove_children):
+        """Remove it and, by default, its children. Raises JobError if a worker has locked one; nothing is removed then.
+
+        One round trip; many, and not one atomic change, for a family of more than 50 jobs.
+        """
+        if not await removing.remove_job(self._store, self.id, with_children=remove_children):
             raise JobError(
                 "The job could not be removed: it or a child of it is locked by a worker. Wait until it has finished.",
                 job_id=self.id,

@@ -15,7 +15,7 @@ from pyqueue import (
     ParentNotFound,
 )
 from tests.support.by_hand import complete, fail, take
-from tests.support.flow_bed import FlowBed, node, shape
+from tests.support.flow_bed import FlowBed, Tree, node, shape
 
 pytestmark = pytest.mark.anyio
 
@@ -114,6 +114,46 @@ async def test_children_may_be_kept(bed: FlowBed) -> None:
     assert (await bed.states("P"), await bed.states("A", queue="c")) == (["unknown"], ["waiting"])
     await complete(bed.queue("c"))
     assert await bed.states("A", queue="c") == ["completed"]
+
+
+def wide(middles: int) -> Tree:
+    return node("P", *(node(f"M{i}", *(node(f"L{i}-{n}", queue="c") for n in range(9))) for i in range(middles)))
+
+
+async def test_a_large_family_is_removed_in_steps(bed: FlowBed, redis_client: Any) -> None:
+    """E187, E21: pending, completed and ignored children, in several queues and at several levels."""
+    await bed.producer.add(node("G", wide(30), node("X")))
+    for _ in range(20):
+        await complete(bed.queue("c"))
+
+    await (await bed.job("P")).remove()
+
+    keys = [key async for key in redis_client.scan_iter(match=f"{bed.prefix}:*", count=1000)]
+    assert {key.split(":")[2] for key in keys} <= {
+        "id",
+        "meta",
+        "events",
+        "marker",
+        "wait",
+        "waiting-children",
+        "G",
+        "X",
+        "pyq",
+    }
+    assert await bed.states("G", "X") == ["waiting-children", "waiting"]
+    assert (await bed.queue("c").jobs.counts())[JobState.WAITING] == 0
+
+
+async def test_nothing_of_a_large_family_is_removed_while_a_job_of_it_is_locked(bed: FlowBed) -> None:
+    """E188."""
+    await bed.producer.add(wide(30))
+    await take(bed.queue("c"))
+    before = await bed.queue("c").jobs.counts()
+
+    assert await bed.queue().jobs.remove("P") is False
+
+    assert await bed.queue("c").jobs.counts() == before
+    assert await bed.states("P", "M29") == ["waiting-children"] * 2
 
 
 async def test_nothing_is_removed_while_a_job_of_the_tree_is_locked(bed: FlowBed) -> None:

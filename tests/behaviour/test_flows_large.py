@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -11,7 +12,7 @@ import anyio.lowlevel
 import pytest
 from redis.asyncio import Redis
 
-from pyqueue import AddOutcomeUnknown, AddStatus, FlowProducer, Job, JobState, ParentNotReplaceable, RedisRefused
+from pyqueue import AddOutcomeUnknown, AddStatus, FlowProducer, Job, JobState, ParentNotReplaceable, Queue, RedisRefused
 from pyqueue import flow as flow_module
 from pyqueue._redis.connection import Connection
 from tests.support.flow_bed import FlowBed, Tree, node, shape
@@ -220,6 +221,27 @@ async def test_removing_its_root_removes_what_a_dead_producer_left(
         names = {key async for key in client.scan_iter(match=f"{prefix}:*", count=1000)}
     own = {"id", "meta", "events", "marker", "pyq"}
     assert {name.split(":")[2] for name in names} <= own
+
+
+class Later:
+    """A clock that is eleven minutes fast."""
+
+    def now_ms(self) -> int:
+        return round(time.time() * 1000) + 11 * 60_000
+
+
+@pytest.mark.needs_server
+async def test_what_a_dead_producer_left_is_an_orphan_after_ten_minutes(
+    server: RedisServer, dying: DyingProxy, doomed: FlowProducer, prefix: str
+) -> None:
+    dying.calls_left = 8
+    with pytest.raises(AddOutcomeUnknown):
+        await doomed.add(broad())
+
+    async with FlowBed(server.url, prefix) as bed:
+        assert await bed.queue("c").jobs.remove_orphans() == 0
+        async with Queue[Any, Any]("c", connection=server.url, prefix=prefix, clock=Later()) as later:
+            assert await later.jobs.remove_orphans() == 120
 
 
 @pytest.mark.needs_server

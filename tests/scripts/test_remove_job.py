@@ -192,3 +192,15 @@ async def test_an_id_with_colons_is_removed(bench: Bench) -> None:
     ran = await bench.run("remove_job", job_id="a:b:c", with_children=1)
 
     assert ran.keys == {"wait": None, "a:b:c": None}
+
+
+@pytest.mark.parametrize(("children", "reply"), [(49, 1), (50, 2)])
+async def test_a_family_of_more_than_50_jobs_is_left_to_several_calls(bench: Bench, children: int, reply: int) -> None:
+    keys = {f"{bench.base}c{n}" for n in range(children)}
+    kinds = {"p:dependencies": set(list(keys)[:20]), "p:processed": dict.fromkeys(list(keys)[20:], "1")}
+    await bench.seed({"p": JOB, "waiting-children": Zset(p=1), **kinds})
+
+    ran = await bench.run("remove_job", job_id="p", with_children=1)
+
+    assert ran.reply == reply
+    assert ("p" in ran.keys) is (reply == 1)

@@ -71,15 +71,6 @@ async def retry_job(
     _check(store, number(reply), job_id, "retry_job", expected=state)
 
 
-async def remove_job(store: Store, job_id: str, *, with_children: bool = True) -> bool:
-    """Remove a job and, by default, its children; False, and nothing removed, when one of them is locked by a worker.
-
-    O(n) in the wait list for a job waiting there, O(children) for a parent.
-    """
-    code = number(await store.call(load("remove_job"), job_id=job_id, with_children=int(with_children)))
-    return _check(store, code, job_id, "remove_job") == 1
-
-
 async def remove_deduplication_key(store: Store, deduplication_id: str, job_id: str) -> bool:
     """Give up a deduplication id; False when the job does not own it. O(1)."""
     reply = await store.call(load("remove_deduplication_key"), deduplication_id=deduplication_id, job_id=job_id)

@@ -66,6 +66,12 @@ async def scan_children(store: Store, job_id: str, kind: str, cursor: int, *, co
     return ChildPage(number(position), list(pairs(found).items()))
 
 
+def key_page(reply: Sequence[Any]) -> ChildPage:
+    """A page of keys as scripts answer it: cursor, job key, ..."""
+    cursor, *found = reply
+    return ChildPage(number(cursor), [(text(key), None) for key in found])
+
+
 class NodeRead(NamedTuple):
     """A job, and the job keys of its first children of each kind."""
 
@@ -78,7 +84,7 @@ class NodeRead(NamedTuple):
 async def read_nodes(store: Store, job_keys: Sequence[str], *, limit: int) -> list[NodeRead]:
     """Jobs by their keys, with the keys of about `limit` children of each kind (0: none). O(jobs * limit)."""
     reply = await store.call(load("read_nodes"), [(key,) for key in job_keys], limit=limit)
-    return [NodeRead(pairs(fields), [_key_page(kind) for kind in kinds]) for fields, *kinds in reply]
+    return [NodeRead(pairs(fields), [key_page(kind) for kind in kinds]) for fields, *kinds in reply]
 
 
 async def remove_child_dependency(store: Store, job_id: str) -> bool:
@@ -113,11 +119,6 @@ async def explain_job(store: Store, job_id: str, *, limit: int) -> Facts:
     """Where a job is and what holds it there; about `limit` pending children are looked at. O(limit * log n)."""
     now_ms, job, queues, children = await store.call(load("explain_job"), job_id=job_id, limit=limit)
     return Facts(number(now_ms), _texts(job), _by_key(queues), _by_key(children))
-
-
-def _key_page(reply: Sequence[Any]) -> ChildPage:
-    cursor, *found = reply
-    return ChildPage(number(cursor), [(text(key), None) for key in found])
 
 
 def _by_key(flat: Sequence[Any]) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from pyqueue import payload
 from pyqueue._flows.listing import DependencyRange, list_dependencies
-from pyqueue._store import changing, controlling, inspecting
+from pyqueue._store import changing, controlling, inspecting, removing
 from pyqueue._store.inspecting import PLACES, Cursor, FoundJob, place_of
 from pyqueue._store.store import Store
 from pyqueue.durations import milliseconds
@@ -140,14 +140,18 @@ class Jobs(Generic[DataT, ResultT]):
         await changing.update_progress(self._store, self._existing(job_id), encoded)
 
     async def remove(self, job_id: str, *, remove_children: bool = True) -> bool:
-        """Remove a job and, by default, its children; False if a worker has locked one of them. One round trip."""
-        return await changing.remove_job(self._store, self._existing(job_id), with_children=remove_children)
+        """Remove a job and, by default, its children; False, and nothing removed, if a worker has locked one of them.
+
+        One round trip. A family of more than 50 jobs takes many, and is not one atomic change: what a worker takes
+        meanwhile runs to its end, as the child of nobody.
+        """
+        return await removing.remove_job(self._store, self._existing(job_id), with_children=remove_children)
 
     async def remove_orphans(self, *, limit: int = 0, progress: Progress | None = None) -> int:
         """Delete what is left of jobs that are in no state, about `limit` (0: all); returns how many.
 
         Walks all keys of the database in steps (SCAN); O(n) in the wait list for each candidate. Safe beside running
-        workers, but not while a flow of more than 100 jobs is being added: its jobs have no place until it is complete.
+        workers. Jobs of a large flow that is being added stay; what a producer left unfinished goes after ten minutes.
         """
         cursor, removed = 0, 0
         while True:
