@@ -13,7 +13,7 @@ end
 
 --- Whether a producer is adding the flow of the job, as far as can be told.
 local function is_being_added(job_key, now)
-  return redis.pcall('HEXISTS', job_key, STAGED) == 1 and not is_abandoned(job_key, now)
+  return type(redis.pcall('HGET', job_key, STAGED)) == 'string' and not is_abandoned(job_key, now)
 end
 
 --- Whoever takes a staged job gives it its place; false for every other job.

@@ -21,9 +21,9 @@ _LOCKED, _LARGE = 0, 2
 #: Child keys of each kind that one call reads.
 _PAGE: Final = 200
 #: Members that one call looks at; most have no children.
-_LOOKED_AT: Final = 50
+_LOOKED_AT: Final = 25
 #: Members that one call removes: each may have to be searched for in its wait list.
-_REMOVED: Final = 20
+_REMOVED: Final = 10
 
 
 async def remove_job(store: Store, job_id: str, *, with_children: bool = True) -> bool:
