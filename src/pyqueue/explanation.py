@@ -45,7 +45,7 @@ class Explanation:
     pending: int = 0
     """Children that it waits for."""
     children: tuple[PendingChild, ...] = ()
-    """Those of them that were looked at: about the first 100."""
+    """Those of them that were looked at: about the first 50."""
 
     def __str__(self) -> str:
         return "\n".join(self.reasons)

@@ -21,7 +21,7 @@ _PAGE: Final = 200
 #: Children that one call removes: each may have to be searched for in its wait list.
 _REMOVALS: Final = 10
 #: Pending children that an explanation looks at.
-_EXPLAINED: Final = 100
+_EXPLAINED: Final = 50
 
 
 class Dependencies(NamedTuple):
