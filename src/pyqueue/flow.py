@@ -233,7 +233,7 @@ class FlowProducer:
 
     async def _stage(self, plan: FlowPlan) -> Staged:
         async def post(call: Callable[[str, int], Awaitable[StageReply]]) -> StageReply:
-            return await self._deliver(self._staging_sender, call)
+            return await self._staging_sender.send(call, timeout_s=ADD_DEADLINE_S, try_s=ADD_TRY_S)
 
         staging = Staging(self._store(plan.nodes[0].queue), plan, post)
         async with self._one_staging:
@@ -245,27 +245,15 @@ class FlowProducer:
                 _told(error, staging.progress if staging.is_left_over else _NOTHING)
                 raise
 
-    async def _send(self, rows: Sequence[FlowRow]) -> AddReply:
+    async def _send(self, rows: Sequence[FlowRow], since: float) -> AddReply:
         """One call of the buffer. The queue of its first node keeps the record."""
         store = self._store(rows[0].queue)
 
-        async def call(sender: str, sequence: int) -> AddReply:
+        async def attempt(sender: str, sequence: int) -> AddReply:
             return await add_flow(store, rows, sender=sender, sequence=sequence)
 
-        return await self._deliver(self._sender, call)
-
-    async def _deliver(self, sender: Sender, call: Callable[[str, int], Awaitable[T]]) -> T:
-        """Send a call, again with the same number after a lost reply, for as long as an add may take."""
-        deadline = time.monotonic() + ADD_DEADLINE_S
-
-        async def attempt(uuid: str, sequence: int) -> T:
-            try:
-                with anyio.fail_after(min(ADD_TRY_S, max(0.0, deadline - time.monotonic()))):
-                    return await call(uuid, sequence)
-            except TimeoutError:
-                raise RedisTimeoutError(f"{self._connection.url_safe}: no reply while adding a flow") from None
-
-        return await sender.send(attempt, timeout_s=ADD_DEADLINE_S)
+        left_s = since + ADD_DEADLINE_S - time.monotonic()
+        return await self._sender.send(attempt, timeout_s=left_s, try_s=ADD_TRY_S)
 
     def _forget(self, task: asyncio.Task[Staged]) -> None:
         self._tasks.discard(task)

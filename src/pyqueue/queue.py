@@ -6,7 +6,6 @@ The way of an add: options (validated) -> record (encoded) -> buffer (coalesced)
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,8 +46,6 @@ ConnectionSource: TypeAlias = "str | AnyRedis | Connection | None"
 
 #: An add returns or raises within this time. Producers are request handlers: somebody waits for them.
 ADD_DEADLINE_S: Final = 9.5
-#: So much longer than its call may somebody wait, so that the call's own error wins.
-_QUEUEING_MARGIN_S: Final = 0.25
 #: One try of an add: a connection that has fallen silent is given up early enough for another try.
 ADD_TRY_S: Final = 4.0
 #: Jobs that one call removes or moves: well below 2 ms of Redis' time.
@@ -57,6 +54,7 @@ _SLICE: Final = 100
 _RESUME_SLICE: Final = 5000
 
 _NO_DATA: Final[Any] = {}
+_NOT_SENT: Final = "This job was not sent: the connection stayed broken for those before it. Add it again."
 
 
 class QueueMeta(NamedTuple):
@@ -144,8 +142,10 @@ class Queue(Generic[DataT, ResultT]):
         """
         rows = [self._encode(spec.name, spec.data, spec.options) for spec in map(JobSpec[DataT].parse, specs)]
         results: list[Job[DataT, ResultT] | PyqueueError] = []
-        for first in range(0, len(rows), MAX_ADDS):
-            results += await self._add_some(rows[first : first + MAX_ADDS])
+        while len(results) < len(rows):
+            results += await self._add_some(rows[len(results) : len(results) + MAX_ADDS])
+            if isinstance(results[-1], AddOutcomeUnknown):
+                results += [PyqueueError(_NOT_SENT)] * (len(rows) - len(results))
         added = [result for result in results if isinstance(result, Job)]
         if len(added) == len(results):
             return added
@@ -264,10 +264,8 @@ class Queue(Generic[DataT, ResultT]):
 
     async def _add(self, rows: Sequence[AddRow]) -> AddReply:
         try:
-            # A call has its own deadline; this one is for those who wait in an outage for the calls before theirs.
-            async with asyncio.timeout(ADD_DEADLINE_S + _QUEUEING_MARGIN_S):
-                return await self._buffer.add(rows)
-        except (RedisConnectionError, RedisTimeoutError, TimeoutError) as error:
+            return await self._buffer.add(rows)
+        except (RedisConnectionError, RedisTimeoutError) as error:
             raise AddOutcomeUnknown from error
 
     async def _add_some(self, rows: Sequence[AddRow]) -> list[Job[DataT, ResultT] | PyqueueError]:
@@ -281,19 +279,18 @@ class Queue(Generic[DataT, ResultT]):
             for row, result in zip(rows, reply.results, strict=True)
         ]
 
-    async def _send(self, rows: Sequence[AddRow]) -> AddReply:
-        """One call of the buffer, sent again with the same number after a lost reply."""
-        deadline = time.monotonic() + ADD_DEADLINE_S
+    async def _send(self, rows: Sequence[AddRow], since: float) -> AddReply:
+        """One call of the buffer, sent again with the same number after a lost reply.
+
+        Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
+        """
 
         async def attempt(sender: str, sequence: int) -> AddReply:
-            try:
-                with anyio.fail_after(min(ADD_TRY_S, max(0.0, deadline - time.monotonic()))):
-                    await self._describe()
-                    return await add_jobs(self._store, rows, sender=sender, sequence=sequence)
-            except TimeoutError:
-                raise RedisTimeoutError(f"{self._connection.url_safe}: no reply while adding jobs") from None
+            await self._describe()
+            return await add_jobs(self._store, rows, sender=sender, sequence=sequence)
 
-        return await self._sender.send(attempt, timeout_s=ADD_DEADLINE_S)
+        left_s = since + ADD_DEADLINE_S - time.monotonic()
+        return await self._sender.send(attempt, timeout_s=left_s, try_s=ADD_TRY_S)
 
     def _job(self, row: AddRow, result: Added | PyqueueError, now_ms: int) -> Job[DataT, ResultT]:
         if not isinstance(result, Added):

@@ -10,6 +10,7 @@ Modes: idle (no task) -> flushing (one task, one call in flight, ends when nothi
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
@@ -19,9 +20,10 @@ from pyqueue.errors import PyqueueError
 
 RowT = TypeVar("RowT")
 
-Send: TypeAlias = Callable[[Sequence[RowT]], Awaitable[AddReply]]
+Send: TypeAlias = Callable[[Sequence[RowT], float], Awaitable[AddReply]]
+"""What sends a call: its rows, and since when (monotonic seconds) the first of their callers has been waiting."""
 
-_Entry: TypeAlias = tuple[Sequence[RowT], asyncio.Future[AddReply]]
+_Entry: TypeAlias = tuple[Sequence[RowT], asyncio.Future[AddReply], float]
 
 
 class AddBuffer(Generic[RowT]):
@@ -45,7 +47,7 @@ class AddBuffer(Generic[RowT]):
         if self._closed:
             raise PyqueueError("it is closed: add before close(), or make another Queue or FlowProducer")
         answer: asyncio.Future[AddReply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((rows, answer))
+        self._waiting.append((rows, answer, time.monotonic()))
         if self._flush is None or self._flush.done():
             self._flush = asyncio.create_task(self._run(), name="pyqueue-add")
         return await answer
@@ -67,7 +69,7 @@ class AddBuffer(Generic[RowT]):
     async def _run(self) -> None:
         while batch := self._next_batch():
             try:
-                reply = await self._send([row for rows, _ in batch for row in rows])
+                reply = await self._send([row for rows, _, _ in batch for row in rows], batch[0][2])
             except BaseException as error:
                 _fail(batch, error)
                 if not isinstance(error, Exception):
@@ -82,11 +84,11 @@ class AddBuffer(Generic[RowT]):
         batch: list[_Entry[RowT]] = []
         size = 0
         while self._waiting:
-            rows, answer = self._waiting[0]
+            entry = rows, answer, _ = self._waiting[0]
             if not answer.done():
                 if size + len(rows) > self._limit and batch:
                     break
-                batch.append((rows, answer))
+                batch.append(entry)
                 size += len(rows)
             self._waiting.popleft()
         return batch
@@ -94,14 +96,14 @@ class AddBuffer(Generic[RowT]):
 
 def _answer(batch: Sequence[_Entry[RowT]], reply: AddReply) -> None:
     first = 0
-    for rows, answer in batch:
+    for rows, answer, _ in batch:
         if not answer.done():
             answer.set_result(AddReply(reply.now_ms, reply.results[first : first + len(rows)]))
         first += len(rows)
 
 
 def _fail(batch: Sequence[_Entry[RowT]], error: BaseException) -> None:
-    for _, answer in batch:
+    for _, answer, _ in batch:
         if answer.done():
             continue
         if isinstance(error, Exception):

@@ -41,19 +41,30 @@ class Sender:
         self._sequence = 0
         self._outage = outage
 
-    async def send(self, attempt: Callable[[str, int], Awaitable[T]], *, timeout_s: float = RESEND_S) -> T:
+    async def send(
+        self,
+        attempt: Callable[[str, int], Awaitable[T]],
+        *,
+        timeout_s: float = RESEND_S,
+        try_s: float | None = None,
+    ) -> T:
         """Run `attempt(uuid, sequence)` until it is answered; what it raises for an answer passes through.
 
         After a connection error the same sequence is tried again, with growing jittered pauses; from then on a refusal
         of the server is no answer, either, because an earlier try may have been applied. Raises the last connection
-        error once `timeout_s` has passed: whether the exchange was applied is then unknown.
+        error once `timeout_s` has passed: whether the exchange was applied is then unknown. With `try_s` a try that
+        takes so long, or in an outage beyond that end, is a broken connection; without, the last one may end later.
         """
         self._sequence += 1
         deadline = time.monotonic() + min(timeout_s, RESEND_S)
         unknown: Exception | None = None
         while True:
             try:
-                reply = await attempt(self.uuid, self._sequence)
+                if try_s is None:
+                    reply = await attempt(self.uuid, self._sequence)
+                else:
+                    left_s = max(0.0, deadline - time.monotonic()) if self._outage.is_down else try_s
+                    reply = await _bounded(attempt(self.uuid, self._sequence), min(try_s, left_s))
             except (RedisConnectionError, RedisTimeoutError, RedisRefused) as error:
                 if not isinstance(error, RedisRefused):
                     unknown = error
@@ -68,3 +79,11 @@ class Sender:
             else:
                 self._outage.recovered()
                 return reply
+
+
+async def _bounded(attempt: Awaitable[T], bound_s: float) -> T:
+    try:
+        with anyio.fail_after(bound_s):
+            return await attempt
+    except TimeoutError:
+        raise RedisTimeoutError(f"no reply within {bound_s:.1f} s") from None
