@@ -30,6 +30,8 @@ class Mode(Enum):
     """Commands are held back and reach the server when the mode ends, also those of clients that have gone."""
     TRUNCATE = "truncate"
     """Replies end in the middle, and the connection with them."""
+    CUT_ONE_REPLY = "cut one reply"
+    """The next reply breaks its connection instead of arriving; then PASS."""
 
 
 DELAY_S: Final = 0.2
@@ -131,6 +133,9 @@ class Proxy:
         await self._delay()
         if self.mode in {Mode.SILENT, Mode.LOSE_REPLIES}:
             return b""
+        if self.mode is Mode.CUT_ONE_REPLY:
+            self.mode = Mode.PASS
+            raise ConnectionResetError
         return chunk[: max(1, len(chunk) // 2)] if self.mode is Mode.TRUNCATE else chunk
 
     async def _delay(self) -> None:
