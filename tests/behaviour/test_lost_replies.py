@@ -11,6 +11,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import anyio
@@ -219,19 +220,19 @@ async def test_a_claim_whose_reply_is_cut_again_and_again_belongs_to_its_worker(
 ) -> None:
     await direct.add_bulk([JobSpec("job")] * 3)
     sender = worker(through)
-    stop = anyio.Event()
+    replies: list[ExchangeReply] = []
 
-    async def cut_five() -> None:
-        for _ in range(5):
-            proxy.mode = Mode.CUT_ONE_REPLY
-            await wait_until(lambda: proxy.mode is Mode.PASS)
-        stop.set()
+    async def claim() -> None:
+        replies.append(await exchange(through, sender, [], claim=3))
 
     async with anyio.create_task_group() as group:
-        group.start_soon(cut_five)
-        reply = await exchange(through, sender, [], claim=3)
-        await stop.wait()
+        proxy.mode = Mode.CUT_ONE_REPLY
+        group.start_soon(claim)
+        for _ in range(4):
+            await wait_until(lambda: proxy.mode is Mode.PASS)
+            proxy.mode = Mode.CUT_ONE_REPLY
 
+    [reply] = replies
     assert [one.job_id for one in reply.claimed] == ["1", "2", "3"]
     ends = [Settlement(one.job_id, one.token, Completed("1")) for one in reply.claimed]
     assert (await exchange(through, sender, ends)).codes == [0, 0, 0]
@@ -318,13 +319,17 @@ async def test_attempts_made_equal_real_runs_while_replies_are_cut_all_the_time(
     def runs() -> int:
         return sum(map(len, ran.values()))
 
+    def all_ended_or_more_runs(number: int) -> bool:
+        return len(ended) == 40 or runs() > number
+
     async with Queue[int, int]("q", connection=server.url, prefix=prefix) as queue:
         jobs = await queue.add_bulk([JobSpec("job", number, JobOptions(attempts=9)) for number in range(40)])
         async with Worker("q", process, connection=proxy.url, prefix=prefix, concurrency=3) as worker:
             cuts = 0
             while len(ended) < 40:
-                proxy.mode, before = Mode.CUT_ONE_REPLY, runs()
-                await wait_until(lambda before=before: len(ended) == 40 or runs() > before + 4)
+                proxy.mode = Mode.CUT_ONE_REPLY
+                enough = runs() + 4
+                await wait_until(partial(all_ended_or_more_runs, enough))
                 cuts += proxy.mode is Mode.PASS
             proxy.mode = Mode.PASS
             await worker.wait_idle()
