@@ -105,7 +105,11 @@ class RateLimit(OptionModel):
 
 
 class Retention(OptionModel):
-    """Which finished jobs are kept; applied when a job finishes. Without any limit all are."""
+    """Which finished jobs are kept. Without any limit all are.
+
+    Applied to all jobs that ended like this one when it finishes; that of the newest also while nothing finishes, once
+    per `stalled_interval` of a worker.
+    """
 
     count: Count | None = None
     """The newest so many; 0 removes the job at once."""
@@ -434,7 +438,8 @@ class WorkerOptions(OptionModel):
     lock_renew_time: Annotated[PositiveDuration, AfterValidator(_lock_renew_time)] | None = None
     """How often locks are renewed; less than `lock_duration`, half of it if not given."""
     stalled_interval: PositiveDuration = 30_000
-    """How often the jobs of dead workers are looked for; milliseconds."""
+    """How often the queue is looked after: jobs of dead workers, schedulers without a job, finished jobs that have
+    grown too old; milliseconds."""
     max_stalled_count: Count = 1
     """How often a job may be recovered from a dead worker before it fails."""
     max_started_attempts: Count | None = None

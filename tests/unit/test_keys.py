@@ -37,6 +37,7 @@ KEYS = QueueKeys("bull", "email")
         ("metrics_completed_data", "bull:email:metrics:completed:data"),
         ("metrics_failed", "bull:email:metrics:failed"),
         ("metrics_failed_data", "bull:email:metrics:failed:data"),
+        ("retention_check", "bull:email:pyq:retention"),
     ],
 )
 def test_the_keys_of_a_queue(attribute: str, name: str) -> None:

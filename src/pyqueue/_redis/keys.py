@@ -32,6 +32,7 @@ SUFFIXES: Final[dict[str, str]] = {
     "metrics_completed_data": "metrics:completed:data",
     "metrics_failed": "metrics:failed",
     "metrics_failed_data": "metrics:failed:data",
+    "retention_check": "pyq:retention",
 }
 
 
@@ -69,6 +70,7 @@ class QueueKeys:
     metrics_completed_data: str = field(init=False)
     metrics_failed: str = field(init=False)
     metrics_failed_data: str = field(init=False)
+    retention_check: str = field(init=False)
 
     def __post_init__(self) -> None:
         base = f"{self.prefix}:{self.queue}:"

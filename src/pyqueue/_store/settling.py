@@ -34,6 +34,7 @@ UNBOUNDED: Final = 1_000_000
 _SETTLE_AND_CLAIM: Final = scripts.load("settle_and_claim")
 _EXTEND_LOCKS: Final = scripts.load("extend_locks")
 _RECOVER_STALLED: Final = scripts.load("recover_stalled")
+_TRIM_FINISHED: Final = scripts.load("trim_finished")
 
 _Row: TypeAlias = tuple[Arg, ...]
 
@@ -162,6 +163,18 @@ async def recover_stalled(store: Store, max_stalled_count: int, interval_ms: int
         recovered += [text(job_id) for job_id in job_ids]
         if not resume:
             return recovered
+
+
+async def trim_finished(
+    store: Store, completed: Keep, failed: Keep, interval_ms: int, *, is_resumed: bool = False
+) -> bool:
+    """Remove finished jobs that have grown too old, at most 100; one trimming per `interval_ms` over all workers.
+
+    The rules are the worker's, for jobs that have none. Returns whether there may be more: call again, resumed. One
+    round trip, about eight commands inside Redis when there is nothing to remove.
+    """
+    rules = [tuple[Arg, ...]((keep.count, keep.age_s, keep.limit)) for keep in (completed, failed)]
+    return bool(await store.call(_TRIM_FINISHED, rules, interval_ms=interval_ms, resume=int(is_resumed)))
 
 
 def _row(settlement: Settlement) -> _Row:

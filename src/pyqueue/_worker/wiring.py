@@ -16,6 +16,7 @@ import anyio
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.outage import Outage
+from pyqueue._store.record import keep_of
 from pyqueue._store.settling import Claimed, ClaimRequest
 from pyqueue._store.store import Store
 from pyqueue._worker.confirmations import Confirmations
@@ -27,6 +28,7 @@ from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.lease_thread import LeaseThread
 from pyqueue._worker.leases import Leases
 from pyqueue._worker.manual import ManualFetch
+from pyqueue._worker.retention import RetentionCheck
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
 from pyqueue._worker.stalled import StalledCheck
@@ -81,6 +83,7 @@ class Parts:
         )
         self._wire_engine(options)
         self._wire_suppliers(options)
+        self._wire_checks(options)
 
     def _wire_engine(self, options: WorkerOptions) -> None:
         """What settles and claims."""
@@ -113,7 +116,7 @@ class Parts:
         )
 
     def _wire_suppliers(self, options: WorkerOptions) -> None:
-        """What finds jobs: the marker, a fetch by hand, the stalled check."""
+        """What finds jobs: the marker, a fetch by hand."""
         self.waiter = Waiter(
             self.engine,
             self.lanes[1],
@@ -131,12 +134,23 @@ class Parts:
             drain_delay_s=options.drain_delay / 1000,
             max_limit_s=options.maximum_rate_limit_delay / 1000,
         )
+
+    def _wire_checks(self, options: WorkerOptions) -> None:
+        """What looks after the queue now and then: jobs of dead workers, finished jobs that have grown old."""
         self.stalled = StalledCheck(
             self._exchanges,
             options.max_stalled_count,
             options.stalled_interval,
             self.outage,
             recovered=lambda job_id: self.callbacks.emit("stalled", job_id),
+            report=self.callbacks.report,
+        )
+        self.retention = RetentionCheck(
+            self._exchanges,
+            keep_of(options.remove_on_complete),
+            keep_of(options.remove_on_fail),
+            options.stalled_interval,
+            self.outage,
             report=self.callbacks.report,
         )
 

@@ -280,6 +280,7 @@ class Worker(Generic[DataT, ResultT]):
             group.start_soon(parts.keep_leases)
         if not self.options.skip_stalled_check:
             group.start_soon(parts.stalled.run)
+        group.start_soon(parts.retention.run)
         group.start_soon(parts.iterations.run)
         group.start_soon(parts.waiter.run)
         group.start_soon(self._run_engine)
