@@ -12,7 +12,6 @@ import anyio
 from pyqueue import JobState
 from tests.chaos.report import Bar, Report, audit, nothing_lost
 from tests.chaos.stage import Stage, set_up
-from tests.chaos.worker_process import LOCK_MS
 
 EVERY_MS: Final = 100
 SCHEDULERS: Final = 20
@@ -40,14 +39,12 @@ async def kill_schedules(directory: Path, full: bool) -> Report:
         slots = await _slots(stage)
         stage.acknowledged += [f"repeat:{name}:{slot}" for name, found in slots.items() for slot, _ in found]
         found = audit(stage)
-        wrong, passed_over, longest_ms = _judge(slots)
+        missing, latest_ms = _judge(slots)
         bars = [
             *nothing_lost(found),
             Bar("every schedule goes on", len(alive) == SCHEDULERS and len(slots) == SCHEDULERS),
-            Bar("one job per slot, the next slot after each", not wrong),
-            Bar(f"no schedule stands still until a lock runs out (longest {longest_ms} ms)", longest_ms < LOCK_MS),
+            Bar(f"every slot has its job, none is missing (taken up to {latest_ms} ms late)", not missing),
             Bar("reruns only after a lost lock", not found.unexcused),
-            Bar(f"slots over before their turn, because a job was taken late: {passed_over}", True),
         ]
         return Report("kill -9, schedules", len(stage.acknowledged), kills, found, bars)
 
@@ -61,14 +58,12 @@ async def _slots(stage: Stage) -> dict[str, list[tuple[int, int]]]:
     return {name: sorted(found) for name, found in slots.items()}
 
 
-def _judge(slots: dict[str, list[tuple[int, int]]]) -> tuple[int, int, int]:
-    """Jobs in another slot than the next one that was not over when they were made, how many slots were over because
-    their job was taken late, and the longest time between two slots."""
-    wrong = passed_over = longest_ms = 0
+def _judge(slots: dict[str, list[tuple[int, int]]]) -> tuple[int, int]:
+    """How many slots between the first and the last of a schedule have no job, and how late a job was taken at most:
+    the one of the next slot is created when that happens."""
+    missing = latest_ms = 0
     for found in slots.values():
         for (before, _), (slot, created) in itertools.pairwise(found):
-            step = 1 if before + EVERY_MS >= created else (created - before) // EVERY_MS + 1
-            wrong += slot != before + step * EVERY_MS
-            passed_over += step - 1
-            longest_ms = max(longest_ms, slot - before)
-    return wrong, passed_over, longest_ms
+            missing += (slot - before) // EVERY_MS - 1
+            latest_ms = max(latest_ms, created - before)
+    return missing, latest_ms

@@ -69,6 +69,28 @@ async def test_slots_that_have_passed_are_skipped(bench: Bench, previous: int, o
     assert ran.reply == [f"repeat:s:{expected}"]
 
 
+@pytest.mark.parametrize(
+    ("every", "late_ms", "expected"),
+    [
+        (100, 350, NOW - 250),  # the next slot, although it is over
+        (100, 5099, NOW - 4999),
+        (100, 5100, NOW + 100),  # too long over: all that have passed are skipped
+        (999, 2000, NOW - 1001),
+        (1000, 1400, NOW + 1000),  # intervals from a second on follow upstream's rule
+    ],
+)
+async def test_slots_of_short_intervals_are_made_up_for(bench: Bench, every: int, late_ms: int, expected: int) -> None:
+    previous = NOW - late_ms
+    seed = scheduler(every=str(every))
+    seed["repeat"] = Zset({"s": previous})
+    await bench.seed(seed)
+
+    ran = await bench.run("next_iteration", [row(producer_id=f"repeat:s:{previous}", every=every)])
+
+    assert ran.reply == [f"repeat:s:{expected}"]
+    assert ("wait" in ran.keys) == (expected < NOW)
+
+
 async def test_a_pattern_takes_the_slot_it_is_told(bench: Bench) -> None:
     await bench.seed({"repeat": Zset({"s": NOW - 100}), "repeat:s": {"name": "n", "ic": "1", "pattern": "x"}})
     ran = await bench.run("next_iteration", [row(every=0, slot=NOW + 7)])
