@@ -105,7 +105,7 @@ class Verdicts:
         try:
             text = encode(value, what="return value")
         except PayloadError as error:
-            return self._failed(job, error, _reason(error))
+            return self._failed(job, error, reason_of(error))
         return Completed(text, keep_of(job.options.remove_on_complete, self._remove_on_complete))
 
     async def failed(self, job: Judged, error: BaseException) -> Outcome:
@@ -113,7 +113,7 @@ class Verdicts:
         error = _only_member(error)
         if isinstance(error, Directive) and not isinstance(error, Unrecoverable):
             return _obey(error)
-        reason = _reason(error)
+        reason = reason_of(error)
         if not self._may_retry(job, error):
             return self._failed(job, error, reason)
         try:
@@ -179,7 +179,7 @@ def _only_member(error: BaseException) -> BaseException:
     return error
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The message as Node's `error.message`; the name where there is none. Always storable."""
     try:
         text = str(error)
@@ -205,7 +205,7 @@ def describe_error(error: BaseException) -> str:
     parts: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(parts) < _MAX_CAUSES:
-        head = f"{type(cause).__name__}: {_reason(cause)}"
+        head = f"{type(cause).__name__}: {reason_of(cause)}"
         parts.append("\n".join([head, *_frames(cause.__traceback__)]))
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
     return _storable("\ncaused by: ".join(parts))

@@ -51,6 +51,7 @@ LAYERS: Final = {
     "views": 3,
     # 4 worker
     "_worker": 4,
+    "in_process": 4,
     "processes": 4,
     # 5 edge: what people and programs call
     "__init__": 5,
