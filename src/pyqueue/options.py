@@ -226,8 +226,9 @@ def _conflict(names: list[str]) -> str:
 
 JobId = Annotated[str, PlainValidator(check_job_id)]
 Priority = Annotated[int, PlainValidator(_priority)]
-AnyBackoff = Annotated[Backoff, PlainValidator(_backoff)]
-AnyRetention = Annotated[RetentionRule, PlainValidator(_retention)]
+# Not plain validators, whose values pydantic dumps with a warning.
+AnyBackoff = Annotated[Backoff, BeforeValidator(_backoff)]
+AnyRetention = Annotated[RetentionRule, BeforeValidator(_retention)]
 ParentPolicy = Annotated[bool, Field(strict=True), AfterValidator(_only_policy)]
 
 

@@ -481,3 +481,12 @@ def test_bad_worker_options_are_refused(options: dict[str, Any], message: str) -
     with pytest.raises(ConfigurationError) as caught:
         worker_options(**options)
     assert str(caught.value).removeprefix("name: ").startswith(message)
+
+
+def test_options_can_be_dumped_by_bullmqs_names() -> None:
+    options = job_options(backoff=Backoff.fixed(10), remove_on_complete=Retention(count=5), remove_on_fail=True)
+    assert options.model_dump(by_alias=True, exclude_unset=True, exclude_none=True) == {
+        "backoff": {"type": "fixed", "delay": 10},
+        "removeOnComplete": {"count": 5},
+        "removeOnFail": True,
+    }
