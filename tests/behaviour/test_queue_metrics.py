@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import pytest
 
-from pyqueue import Queue
+from pyqueue import Job, Queue, Worker
 from pyqueue._redis.connection import Connection
+from pyqueue._worker import waiter
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -50,3 +54,32 @@ async def test_workers_of_this_queue_are_listed_by_their_names(server: Any, pref
     assert {worker["name"] for worker in workers} == set(names[:2])
     assert all(worker["addr"] for worker in workers)
     await connection.aclose()
+
+
+@pytest.mark.needs_server
+async def test_a_worker_that_is_busy_from_its_start_is_listed_also_after_its_connection_was_cut(
+    server: Any, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E241. It never waits for work, which is what its named connection is for."""
+    monkeypatch.setattr(waiter, "_LISTED_S", 0.05)
+    async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
+
+        async def names() -> list[str]:
+            return [worker["name"].partition(":w:")[2] for worker in await queue.workers()]
+
+        async def work(job: Job[Any, Any]) -> None:
+            await anyio.sleep_forever()
+
+        await queue.add("x")
+        async with Worker("q", work, connection=server.url, prefix=prefix, name="busy") as worker:
+            await wait_until(lambda: worker.health().running == 1)
+            await wait_until(lambda: listed(names, ["busy"]))
+            with server.client() as client:
+                client.client_kill_filter(_id=(await queue.workers())[0]["id"])
+            await wait_until(lambda: listed(names, ["busy"]))
+            await worker.close(force=True)
+        await wait_until(lambda: listed(names, []))
+
+
+async def listed(names: Callable[[], Awaitable[list[str]]], expected: list[str]) -> bool:
+    return await names() == expected

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -29,6 +30,8 @@ _OVERDUE_S: Final = 1.0
 #: Redis must see the end of a connection that was cut off while blocking before the marker is put back, or it would
 #: hand the marker to that connection. Generous for one loop of the server.
 CUT_OFF_S: Final = 0.02
+#: A busy worker sees so often to its connection, which a restarted server has forgotten. Slow enough to cost nothing.
+_LISTED_S: Final = 15.0
 
 
 async def pop_marker(commands: Commands, marker: str, block_s: float) -> float | None:
@@ -60,16 +63,29 @@ class Waiter:
 
     async def run(self) -> None:
         """Wait and wake until cancelled."""
-        while True:
-            await self._engine.wait_drained()
-            with anyio.CancelScope() as self._blocking:
-                await self._wait_for_marker()
-            self._blocking = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._stay_listed)
+            while True:
+                await self._engine.wait_drained()
+                with anyio.CancelScope() as self._blocking:
+                    await self._wait_for_marker()
+                self._blocking = None
 
     def interrupt(self) -> None:
         """Stop blocking: the engine is closing or was paused."""
         if self._blocking is not None:
             self._blocking.cancel()
+
+    async def _stay_listed(self) -> None:
+        """Keep the connection open: its name is what shows the worker to others, and a busy one may not wait for long.
+
+        A failure is no news: the engine reports outages, and the next wait opens the connection, too.
+        """
+        while True:
+            if not self._engine.is_blocking:
+                with suppress(Exception):
+                    await self._commands.execute("EXISTS", self._marker)
+            await anyio.sleep(_LISTED_S)
 
     async def _wait_for_marker(self) -> None:
         try:
