@@ -73,7 +73,7 @@ docs: $(DEV_READY) ## Run every Python snippet of README.md and docs/
 	$(BIN)/pytest tests/docs $(ARGS)
 
 .PHONY: bench
-bench: $(DEV_READY) ## Throughput side by side with BullMQ for Node (needs npm)
+bench: $(DEV_READY) ## Measure pyqueue beside its peers; ARGS=--quick, ARGS=bars (installs them; needs npm)
 	.ci/redis-server
 	$(BIN)/python -m benchmarks $(ARGS)
 

