@@ -34,6 +34,7 @@ from pyqueue.errors import (
     PyqueueError,
     QueueHasActiveJobs,
     QueueNotPaused,
+    RateLimitExceeded,
     RateLimitJob,
     RedisRefused,
     ReleaseJob,
@@ -50,6 +51,7 @@ from pyqueue.events import QueueEvents
 from pyqueue.explanation import Explanation, PendingChild
 from pyqueue.flow import FlowJob, FlowProducer, JobNode
 from pyqueue.job import Job
+from pyqueue.limiter import RateLimiter
 from pyqueue.options import Backoff, Deduplication, JobOptions, JobSpec, RateLimit, Retention
 from pyqueue.processes import InProcess, ProcessJob
 from pyqueue.queue import Queue
@@ -104,7 +106,9 @@ __all__ = [
     "QueueHasActiveJobs",
     "QueueNotPaused",
     "RateLimit",
+    "RateLimitExceeded",
     "RateLimitJob",
+    "RateLimiter",
     "RedisRefused",
     "ReleaseJob",
     "RepeatOptions",

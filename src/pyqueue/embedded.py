@@ -12,7 +12,12 @@ from pathlib import Path
 
 from pyqueue._redis import server_process
 
-__all__ = ["stop"]
+__all__ = ["stop", "url"]
+
+
+def url(directory: str | os.PathLike[str]) -> str:
+    """The `unix://` URL of a directory's server, for other clients than pyqueue's; it does not start the server."""
+    return f"unix://{server_process.socket_path(Path(directory).expanduser().resolve())}"
 
 
 def stop(directory: str | os.PathLike[str], timeout: float = 10.0) -> bool:

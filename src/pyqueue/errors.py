@@ -12,6 +12,7 @@
     |-- SchedulerError -- SchedulerIdTaken -10, SchedulerSlotsBusy -11
     |-- AddOutcomeUnknown       |-- BulkAddError  .results
     |-- RedisRefused  .code     |-- QueueNotPaused, QueueHasActiveJobs
+    |-- RateLimitExceeded  .key .wait_ms
     |-- ProcessCrashed
     `-- ScriptError -- StaleExchange -20
     Directive (Exception): Unrecoverable, DelayJob, ReleaseJob, WaitForChildren, RateLimitJob
@@ -155,6 +156,16 @@ class QueueNotPaused(PyqueueError):
 
 class QueueHasActiveJobs(PyqueueError):
     """The queue has active jobs, so it cannot be obliterated. Wait for them, or use force=True."""
+
+
+class RateLimitExceeded(PyqueueError):
+    """A `RateLimiter` has no points left for now; nothing was consumed. Try again after `wait_ms`."""
+
+    def __init__(self, message: str = "", *, key: str = "", wait_ms: int = 0) -> None:
+        """`wait_ms`: milliseconds after which as many points are free, if nobody else takes them."""
+        super().__init__(message)
+        self.key = key
+        self.wait_ms = wait_ms
 
 
 class ProcessCrashed(PyqueueError):
