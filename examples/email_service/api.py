@@ -4,219 +4,171 @@
 
 POST /api/invites              {"id", "to", "course"?}       202 {"job_id", "duplicate"}; one id, one job
 POST /api/email-queue/test     {"to", "subject"?, "text"?}   202 {"job_id"}
-GET  /api/email-queue/stats    200 {"waiting", "active", "completed", "failed", "delayed"}
-GET  /health                   200 or 503 {"status", "instance_id", "redis", "worker"}
+GET  /api/email-queue/stats    200 counts by state, "paused", "oldest_waiting_seconds", "instances", "gate", "limits"
+GET  /api/email-queue/scale    200 {"direction", "reasons", "useful_workers", "load"}
+     /api/email-queue/dead-letters...   see `dead_letters`
+     /livez /readyz /health /metrics    see `probes`
 
 An answer that is not a success is {"error": "...", "fields": {...}}: 400 for a body that is not JSON, 413 for one that
 is too long, 422 with the reason per field, 503 while Redis does not answer. On SIGTERM: no new requests, answer those
-in progress, then close the worker as `worker` does, and exit 0.
+in progress, close the worker as `worker` does, and exit 0.
 """
 
-import asyncio
 import contextlib
-import logging
-import signal
-import socket
-from collections.abc import AsyncGenerator, Generator
-from typing import TypeVar
+from collections.abc import AsyncGenerator
+from time import monotonic
+from typing import Any
 
 import anyio
-import redis.exceptions
-import uvicorn
-from pydantic import ValidationError
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from examples.email_service.jobs import enqueue_invite, enqueue_test, is_duplicate, open_queue
-from examples.email_service.logs import configure_logs
-from examples.email_service.payloads import Invite, Payload, TestEmail
+from examples.email_service.bodies import read_payload
+from examples.email_service.dead_letters import DeadLetters
+from examples.email_service.instance import Instance
+from examples.email_service.jobs import enqueue_invite, enqueue_test, is_duplicate
+from examples.email_service.payloads import Invite, TestEmail
+from examples.email_service.probes import Probes
+from examples.email_service.scaling import decide, load_of
+from examples.email_service.serving import application, run_process
 from examples.email_service.settings import Settings, load_settings
-from examples.email_service.worker import build_worker
-from pyqueue import AddOutcomeUnknown, JobState, RedisRefused
 
-log = logging.getLogger(__name__)
-
-STATS = (JobState.WAITING, JobState.ACTIVE, JobState.COMPLETED, JobState.FAILED, JobState.DELAYED)
-
-# A mail of ours is at most 10,000 characters, which JSON may spell with six bytes each.
-MAX_BODY_BYTES = 64 * 1024 + 1024
+DEFAULT_PORT = 8000
 
 # Somebody waits for the answer. The queue itself would keep trying for longer; an invite may then be queued after all,
 # which is what its sender wanted, and posting it again makes no second one.
 ENQUEUE_TIMEOUT_S = 5.0
 
-# Closing sends what was added and not yet sent. Nobody waits for that any more, so without Redis it is given up soon.
-QUEUE_CLOSE_TIMEOUT_S = 1.0
-
-# A probe that waited longer for Redis would itself time out in most orchestrators (Kubernetes: 1 s by default).
-HEALTH_TIMEOUT_S = 0.8
-
-PayloadT = TypeVar("PayloadT", bound=Payload)
-
 
 class EmailApi:
-    """The endpoints of one instance and the queue and worker behind them, which live from start-up to shutdown."""
+    """The endpoints of one instance."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._queue = open_queue(settings)
-        self._worker = build_worker(settings) if settings.start_email_worker else None
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self.dead_letters = DeadLetters(instance.queue, instance.redis)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(self, _app: Starlette) -> AsyncGenerator[None]:
-        """Start the worker, serve, then close worker and queue; the worker first: its last outcomes need Redis."""
-        try:
-            async with self._worker or contextlib.nullcontext():
-                yield
-                if self._worker is not None:
-                    await self._worker.close(timeout=self._settings.worker_grace)
-        finally:
-            with anyio.move_on_after(QUEUE_CLOSE_TIMEOUT_S):
-                await self._queue.close()
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route("/api/invites", self.post_invite, methods=["POST"]),
+            Route("/api/email-queue/test", self.post_test, methods=["POST"]),
+            Route("/api/email-queue/stats", self.get_stats),
+            Route("/api/email-queue/scale", self.get_scale),
+            *self.dead_letters.routes(),
+            *Probes(self._instance).routes(),
+        ]
 
     async def post_invite(self, request: Request) -> JSONResponse:
         """Queue an invite. Answers before the mail is sent, and says whether this id was posted before."""
         invite = await read_payload(request, Invite)
         with anyio.fail_after(ENQUEUE_TIMEOUT_S):
-            job = await enqueue_invite(self._queue, invite)
+            job = await enqueue_invite(self._instance.queue, invite)
         return JSONResponse({"job_id": job.id, "duplicate": is_duplicate(job)}, status_code=202)
 
     async def post_test(self, request: Request) -> JSONResponse:
         """Queue a test mail."""
         email = await read_payload(request, TestEmail)
         with anyio.fail_after(ENQUEUE_TIMEOUT_S):
-            job = await enqueue_test(self._queue, email)
+            job = await enqueue_test(self._instance.queue, email)
         return JSONResponse({"job_id": job.id}, status_code=202)
 
     async def get_stats(self, _request: Request) -> JSONResponse:
-        """How many mails are in each state, over all instances."""
-        counts = await self._queue.jobs.counts()
-        return JSONResponse({state.value: counts[state] for state in STATS})
-
-    async def get_health(self, _request: Request) -> JSONResponse:
-        """Whether this instance can do its work: Redis answers, and its worker, if it has one, runs."""
-        redis_answers = await self._redis_answers()
-        worker_runs = None if self._worker is None else self._worker.is_running
-        healthy = redis_answers and worker_runs is not False
-        body = {
-            "status": "ok" if healthy else "unavailable",
-            "instance_id": self._settings.instance_id,
-            "redis": redis_answers,
-            "worker": worker_runs,
+        """The queue over all instances, and every instance as its last heartbeat describes it."""
+        snapshot, gate = await self._instance.look()
+        settings = self._instance.settings
+        instances = await self._instance.heartbeats.all()
+        body: dict[str, Any] = {
+            **snapshot.counts,
+            "paused": snapshot.is_paused,
+            "oldest_waiting_seconds": snapshot.oldest_waiting_s,
+            "backlog": snapshot.backlog,
+            "gate": {"circuit": gate.circuit, "reason": gate.reason, "paused_ms": gate.paused_ms},
+            "rate": {"max": settings.email_rate_max, "duration_ms": settings.email_rate_duration},
+            "answered_by": settings.instance_id,
+            "instances": [instance.model_dump() for instance in instances],
         }
-        return JSONResponse(body, status_code=200 if healthy else 503)
+        return JSONResponse(body)
 
-    async def _redis_answers(self) -> bool:
+    async def get_scale(self, _request: Request) -> JSONResponse:
+        """Whether more workers would help."""
+        snapshot, gate = await self._instance.look()
+        load = load_of(
+            snapshot,
+            await self._instance.heartbeats.all(),
+            gate_reason=gate.reason,
+            response_p95_ms=self._instance.response_times.p95_ms(),
+            rate_per_s=rate_per_s(self._instance.settings),
+        )
+        return JSONResponse(decide(load).as_json())
+
+
+def rate_per_s(settings: Settings) -> float | None:
+    """Mails per second that the rate limit allows; None without one."""
+    if settings.email_rate_max is None:
+        return None
+    return settings.email_rate_max / settings.email_rate_duration * 1000
+
+
+class TimedRequests:
+    """ASGI middleware: measures every request, under the path of its route: ids would make endless series."""
+
+    def __init__(self, app: ASGIApp, instance: Instance, routes: list[Route]) -> None:
+        self._app = app
+        self._instance = instance
+        self._paths: dict[Any, str] = {route.endpoint: route.path for route in routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and look at the clock."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        started = monotonic()
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
         try:
-            with anyio.fail_after(HEALTH_TIMEOUT_S):
-                await self._queue.jobs.counts()
-        except (TimeoutError, redis.exceptions.RedisError, RedisRefused):
-            return False
-        return True
+            await self._app(scope, receive, watch)
+        finally:
+            path = self._paths.get(scope.get("endpoint"), "unknown")
+            seconds = monotonic() - started
+            self._instance.metrics.http_seconds.labels(scope["method"], path, str(status)).observe(seconds)
+            if path.startswith("/api/"):
+                self._instance.response_times.add(seconds)
 
 
-def create_app(settings: Settings) -> Starlette:
+def create_app(instance: Instance) -> Starlette:
     """The ASGI application of one instance, for any server."""
-    api = EmailApi(settings)
-    return Starlette(
-        routes=[
-            Route("/api/invites", api.post_invite, methods=["POST"]),
-            Route("/api/email-queue/test", api.post_test, methods=["POST"]),
-            Route("/api/email-queue/stats", api.get_stats),
-            Route("/health", api.get_health),
-        ],
-        exception_handlers={
-            HTTPException: refuse_request,
-            ValidationError: refuse_payload,
-            redis.exceptions.RedisError: refuse_for_now,
-            RedisRefused: refuse_for_now,
-            AddOutcomeUnknown: refuse_for_now,
-            TimeoutError: refuse_for_now,
-        },
-        lifespan=api.lifespan,
-    )
+    api = EmailApi(instance)
+    routes = api.routes()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+        async with instance.lifespan(app), anyio.create_task_group() as api.dead_letters.tasks:
+            yield
+            api.dead_letters.tasks.cancel_scope.cancel()
+
+    app = application(lifespan, routes)
+    app.add_middleware(TimedRequests, instance=instance, routes=routes)
+    return app
 
 
-async def read_payload(request: Request, model: type[PayloadT]) -> PayloadT:
-    """The validated body of a request; raises ValidationError, or HTTPException 413 once the limit is passed."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"the body is longer than {MAX_BODY_BYTES} bytes")
-    return model.model_validate_json(bytes(body))
-
-
-async def refuse_request(_request: Request, error: Exception) -> JSONResponse:
-    """Answer of the routing (404, 405) and of `read_payload`."""
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, status_code=error.status_code, headers=error.headers)
-
-
-async def refuse_payload(_request: Request, error: Exception) -> JSONResponse:
-    """400 when the body is not JSON, 422 when it is but says something else than we need."""
-    assert isinstance(error, ValidationError)
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
-    if faults[0]["type"] == "json_invalid":
-        return JSONResponse({"error": f"the body is not JSON: {faults[0]['msg']}"}, status_code=400)
-    fields = {".".join(str(part) for part in fault["loc"]) or "body": fault["msg"] for fault in faults}
-    summary = "; ".join(f"{field}: {message}" for field, message in fields.items())
-    return JSONResponse({"error": summary, "fields": fields}, status_code=422)
-
-
-async def refuse_for_now(request: Request, error: Exception) -> JSONResponse:
-    """503: Redis does not answer or refuses. Posting an invite again is safe, its id makes it the same job."""
-    log.error("queue unavailable", extra={"path": request.url.path, "error": repr(error)})
-    body = {"error": "the queue is not available at the moment; try again"}
-    return JSONResponse(body, status_code=503, headers={"Retry-After": "1"})
-
-
-class Server(uvicorn.Server):
-    """uvicorn with an exit status of its own: it logs its port, and a signal ends it with 0.
-
-    The stock server raises the signal again after its graceful end, so that the process counts as killed.
-    """
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Let SIGTERM and SIGINT start the graceful end; a second SIGINT drops the requests in progress."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, number, None)
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell the port: with API_PORT=0 nobody else knows it."""
-        await super().startup(sockets)
-        if self.started and sockets:
-            log.info("listening", extra={"port": sockets[0].getsockname()[1]})
-
-
-async def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status."""
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.api_host,
-        port=settings.api_port,
-        log_config=None,
-        access_log=False,
-        lifespan="on",
-        timeout_graceful_shutdown=max(1, round(settings.http_grace)),
-    )
-    server = Server(config)
-    await server.serve(sockets=[config.bind_socket()])
-    log.info("instance closed")
-    return 0 if server.started else 1
+def create_instance(settings: Settings) -> Instance:
+    """The instance of an API, with or without a worker."""
+    return Instance(settings, "api+worker" if settings.start_email_worker else "api")
 
 
 def main() -> None:
     """Entry point of an API instance."""
-    settings = load_settings()
-    configure_logs(settings.instance_id, settings.log_level)
-    raise SystemExit(asyncio.run(serve(settings)))
+    instance = create_instance(load_settings())
+    run_process(instance, create_app(instance), DEFAULT_PORT)
 
 
 if __name__ == "__main__":

@@ -32,12 +32,13 @@ from rich.console import Console
 from examples.email_service.audit import JobRecord, Observations, Report, audit
 from examples.email_service.display import Progress, ProgressDisplay, result_table
 from examples.email_service.jobs import EmailJob, EmailQueue, open_queue
-from examples.email_service.mail import Mailer
+from examples.email_service.mail import message_id
 from examples.email_service.processes import Child, ChildFailed, Crew
 from examples.email_service.settings import Settings, load_settings
+from examples.email_service.shared import ServiceKeys, open_redis
 from examples.email_service.smtp_sink import SmtpSink
 from examples.email_service.traffic import ApiInstances, plan_invites
-from pyqueue import JobState, PyqueueError
+from pyqueue import JobState, PyqueueError, embedded
 
 API = "examples.email_service.api"
 WORKER = "examples.email_service.worker"
@@ -100,7 +101,7 @@ async def perform(options: Options, environment: Settings, directory: Path, cons
     started = monotonic()
     async with SmtpSink() as sink:
         settings = settings_of_the_run(options, environment, directory, sink.port)
-        async with shared_queue(settings, options) as queue, Crew(directory) as crew:
+        async with shared_queue(settings, options, directory) as queue, Crew(directory) as crew:
             urls = await start_children(options, settings, crew)
             console.print(f"{len(urls)} APIs, {options.workers} workers are ready; posting {options.invites} invites")
             async with ApiInstances(urls) as apis:
@@ -114,7 +115,7 @@ async def perform(options: Options, environment: Settings, directory: Path, cons
         Observations(
             invites=work.invites,
             ledger=sink.ledger,
-            message_id=Mailer.from_settings(settings).message_id,
+            message_id=lambda job_id: message_id(job_id, settings.email_from),
             jobs=jobs,
             stats=stats,
             answers=apis.answers,
@@ -131,11 +132,11 @@ def settings_of_the_run(options: Options, settings: Settings, directory: Path, s
     stalling = {"lock_duration_ms": KILL_LOCK_MS, "stalled_interval_ms": KILL_STALLED_INTERVAL_MS}
     return settings.model_copy(
         update={
-            "redis_url": options.redis or f"embedded://{directory / 'redis'}",
+            "redis_url": options.redis or embedded.url(directory / "redis"),
             "queue_prefix": f"email-demo-{uuid.uuid4().hex[:8]}",
             "start_email_worker": False,
             "api_host": "127.0.0.1",
-            "api_port": 0,
+            "port": 0,
             "smtp_host": "127.0.0.1",
             "smtp_port": smtp_port,
             "shutdown_timeout": SHUTDOWN_S,
@@ -145,9 +146,9 @@ def settings_of_the_run(options: Options, settings: Settings, directory: Path, s
 
 
 @asynccontextmanager
-async def shared_queue(settings: Settings, options: Options) -> AsyncGenerator[EmailQueue]:
+async def shared_queue(settings: Settings, options: Options, directory: Path) -> AsyncGenerator[EmailQueue]:
     """The queue as the demonstration sees it; the first to open it starts the embedded server, its close ends it."""
-    queue = open_queue(settings)
+    queue = open_queue(settings, options.redis or f"embedded://{directory / 'redis'}")
     try:
         await queue.jobs.counts()
         yield queue
@@ -155,7 +156,15 @@ async def shared_queue(settings: Settings, options: Options) -> AsyncGenerator[E
         with anyio.move_on_after(SHUTDOWN_S, shield=True):  # also after Ctrl-C: the server must not outlive us
             if options.redis is not None and not options.keep:
                 await queue.obliterate(force=True)
+                await forget_shared_state(settings)
             await queue.close()
+
+
+async def forget_shared_state(settings: Settings) -> None:
+    """Delete what the instances kept beside the queue."""
+    async with open_redis(settings) as client:
+        async for key in client.scan_iter(f"{ServiceKeys.of(settings).base}*"):
+            await client.delete(key)
 
 
 async def start_children(options: Options, settings: Settings, crew: Crew) -> dict[str, str]:
@@ -170,8 +179,7 @@ async def start_children(options: Options, settings: Settings, crew: Crew) -> di
 
 async def start_child(crew: Crew, name: str, module: str, settings: Settings) -> Child:
     """Start one instance with the settings of the run and its name as instance id."""
-    values = {field.upper(): str(value) for field, value in settings.model_dump().items()}
-    return await crew.start(name, module, {**os.environ, **values, "INSTANCE_ID": name})
+    return await crew.start(name, module, {**os.environ, **settings.environment(), "INSTANCE_ID": name})
 
 
 class Work:
@@ -298,7 +306,10 @@ async def run_until_signalled(options: Options, environment: Settings, console: 
 
 def main() -> None:
     """Entry point of the demonstration."""
-    sys.exit(anyio.run(run_until_signalled, parse_options(), load_settings(), Console()))
+    options = parse_options()
+    # Where its own servers listen is decided by the run.
+    settings = load_settings(redis_url=options.redis or "unix://", smtp_host="127.0.0.1")
+    sys.exit(anyio.run(run_until_signalled, options, settings, Console()))
 
 
 if __name__ == "__main__":

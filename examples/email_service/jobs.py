@@ -5,6 +5,7 @@ job. That holds as long as the queue remembers the job: completed ones for `KEEP
 removes them.
 """
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
@@ -29,11 +30,14 @@ EmailJob = Job[dict[str, Any], dict[str, str]]
 EmailWorker = Worker[dict[str, Any], dict[str, str]]
 
 
-def open_queue(settings: Settings) -> EmailQueue:
-    """The producing end of the e-mail queue; connects at the first use and is closed by whoever opened it."""
+def open_queue(settings: Settings, connection: str | None = None) -> EmailQueue:
+    """The producing end of the e-mail queue; connects at the first use and is closed by whoever opened it.
+
+    `connection` is another URL of the same Redis than that of the settings.
+    """
     return Queue(
         settings.queue_name,
-        connection=settings.redis_url,
+        connection=connection or settings.redis_url,
         prefix=settings.queue_prefix,
         default_job_options=JOB_OPTIONS,
     )
@@ -50,5 +54,5 @@ def is_duplicate(job: EmailJob) -> bool:
 
 
 async def enqueue_test(queue: EmailQueue, email: TestEmail) -> EmailJob:
-    """Queue a test mail under a generated id. One round trip."""
-    return await queue.add(TEST, email.model_dump())
+    """Queue a test mail, a new one each time. One round trip."""
+    return await queue.add(TEST, email.model_dump(), job_id=f"{TEST}-{uuid.uuid4().hex}")

@@ -1,22 +1,28 @@
-"""Mails and the mail server: renders a job's payload as a message, sends it, and tells a refusal from a delay.
+"""Mails and the mail server: renders a job's payload as a message, sends it, and tells what the answer means.
 
-Knows SMTP and nothing of the queue; `worker` turns these errors into what the queue should do. One connection per
-mail: simple, and right for a server on the same network.
+Knows SMTP and nothing of the queue; `worker` turns these errors into what the queue should do. Connections come from
+`smtp_pool`.
 """
 
-import asyncio
-import contextlib
-from dataclasses import dataclass
+import re
 from email.message import EmailMessage
+from email.policy import SMTP
 from email.utils import formatdate
 
 import aiosmtplib
 
 from examples.email_service.payloads import Invite, TestEmail
 from examples.email_service.settings import Settings
+from examples.email_service.smtp_pool import ServerUnavailable, Session, SmtpPool
 
-# A server that has answered about the mail owes us nothing more than a short answer to QUIT.
-QUIT_TIMEOUT_S = 2.0
+# Seven bits suffice for every server, with or without 8BITMIME.
+_POLICY = SMTP.clone(cte_type="7bit")
+
+_SERVICE_CLOSING = 421
+
+# "try again in 30 seconds", "wait 2 min": bounded, because a server may say anything.
+_PAUSE = re.compile(r"\b(\d{1,6})\s*(s|sec|secs|seconds?|m|min|mins|minutes?)\b", re.IGNORECASE)
+_MAX_PAUSE_S = 600.0
 
 
 class MailRefused(Exception):
@@ -24,7 +30,20 @@ class MailRefused(Exception):
 
 
 class MailDeferred(Exception):
-    """The mail was not accepted now (4xx, no connection, no reply in time, a refused login) but may be later."""
+    """The mail was not accepted now (4xx, connection lost, no reply in time) but may be later."""
+
+    def __init__(self, reason: str, *, may_have_it: bool = False) -> None:
+        """`may_have_it`: the content was under way when the connection broke, so the server may have taken the mail."""
+        super().__init__(reason)
+        self.may_have_it = may_have_it
+
+
+class ServerPaused(Exception):
+    """The server asks everybody to come back later (421); `seconds` if it says when, else None."""
+
+    def __init__(self, reason: str, seconds: float | None) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
 
 
 def render_invite(invite: Invite) -> EmailMessage:
@@ -45,74 +64,122 @@ def render_test(email: TestEmail) -> EmailMessage:
     return message
 
 
-@dataclass(frozen=True, slots=True)
-class Mailer:
-    """Sends messages through one mail server; any number of mails at a time."""
+def message_id(key: str, sender: str) -> str:
+    """The Message-ID of the mail with this key, in the domain of the sender."""
+    return f"<{key}@{sender.rpartition('@')[2]}>"
 
-    host: str
-    port: int
-    timeout: float
-    sender: str
+
+class Mailer:
+    """Sends messages through one mail server; any number of mails at a time, over the connections of its pool."""
+
+    def __init__(self, pool: SmtpPool, sender: str) -> None:
+        self.pool = pool
+        self.sender = sender
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Mailer":
-        """The mailer of an instance."""
-        return cls(settings.smtp_host, settings.smtp_port, settings.smtp_timeout, settings.email_from)
+        """The mailer of an instance, with a pool of its own."""
+        return cls(SmtpPool(settings), settings.email_from)
 
     def message_id(self, key: str) -> str:
         """The Message-ID of the mail with this key: equal on every attempt, so that a second copy can be recognised."""
-        return f"<{key}@{self.sender.rpartition('@')[2]}>"
+        return message_id(key, self.sender)
 
     async def send(self, message: EmailMessage, *, key: str) -> str:
         """Hand the message to the server and return its reply. `key` names the mail for good (see `message_id`).
 
-        Raises MailRefused (5xx to sender, recipient or content) or MailDeferred (everything else that may pass). When
-        the connection breaks between the server's acceptance and its reply, the mail counts as deferred: the next
-        attempt may deliver a second copy, with the same Message-ID.
+        Raises MailRefused (5xx to sender, recipient or content), ServerPaused (421), ServerUnavailable (no session) or
+        MailDeferred (everything else that may pass). Once the server has accepted, nothing is awaited any more.
         """
         message["From"] = self.sender
         message["Date"] = formatdate()
         message["Message-ID"] = self.message_id(key)
-        client = aiosmtplib.SMTP(hostname=self.host, port=self.port, timeout=self.timeout)
+        content = message.as_bytes(policy=_POLICY)
         try:
-            await client.connect()
-            _, reply = await client.send_message(message)
-        except aiosmtplib.SMTPException as error:
-            await _say_goodbye(client)
+            return await self._send(str(message["To"]), content, fresh=False)
+        except _WentStale:
+            return await self._send(str(message["To"]), content, fresh=True)
+
+    async def _send(self, recipient: str, content: bytes, *, fresh: bool) -> str:
+        async with self.pool.session(fresh=fresh) as session:
+            return await self._transfer(session, recipient, content)
+
+    async def _transfer(self, session: Session, recipient: str, content: bytes) -> str:
+        await self._begin(session)
+        try:
+            await session.client.rcpt(recipient)
+            return (await session.client.data(content)).message
+        except aiosmtplib.SMTPResponseException as error:
+            await _reset(session)
             raise judge(error) from error
-        except OSError as error:
-            raise MailDeferred(f"{self.host}:{self.port}: {error}") from error
-        else:
-            await _say_goodbye(client)
-            return reply
-        finally:
-            client.close()  # at once when cancelled: a QUIT would wait behind the command in progress
+        except aiosmtplib.SMTPException as error:
+            raise MailDeferred(_text(error), may_have_it=True) from error
+
+    async def _begin(self, session: Session) -> None:
+        """Name the sender. A warm session may turn out to be closed: the mail then takes another one."""
+        try:
+            await session.client.mail(self.sender)
+        except aiosmtplib.SMTPServerDisconnected as error:
+            if session.is_warm:
+                raise _WentStale from error
+            raise MailDeferred(_text(error)) from error
+        except aiosmtplib.SMTPResponseException as error:
+            if session.is_warm and error.code == _SERVICE_CLOSING:
+                raise _WentStale from error
+            await _reset(session)
+            raise judge(error) from error
+        except aiosmtplib.SMTPException as error:
+            raise MailDeferred(_text(error)) from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.pool.close()
 
 
-async def _say_goodbye(client: aiosmtplib.SMTP) -> None:
-    """QUIT; never raises, not even when cancelled: the server has spoken, and nothing later may change that."""
-    with contextlib.suppress(aiosmtplib.SMTPException, asyncio.CancelledError):
-        await client.quit(timeout=QUIT_TIMEOUT_S)
+class _WentStale(Exception):
+    """The server had closed a warm connection before we used it again."""
 
 
-def judge(error: aiosmtplib.SMTPException) -> MailRefused | MailDeferred:
-    """Whether the server's answer is final for this mail.
+def judge(error: aiosmtplib.SMTPResponseException) -> MailRefused | MailDeferred | ServerPaused:
+    """What an answer of the server in the middle of a mail means for the mail, and for the others."""
+    text = _text(error)
+    if error.code == _SERVICE_CLOSING:
+        return ServerPaused(text, pause_in(text))
+    return MailRefused(text) if error.code >= 500 else MailDeferred(text)
 
-    Only a 5xx about the mail itself is: one at connect, hello or login is about us, and would condemn every mail of
-    the queue while somebody mends the configuration.
-    """
-    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        error = error.recipients[0]  # one recipient per mail
-    text = str(error)
+
+def pause_in(text: str) -> float | None:
+    """Seconds that the server's text names, at most ten minutes; None if it names none."""
+    found = _PAUSE.search(text)
+    if found is None:
+        return None
+    seconds = int(found[1]) * (60 if found[2].lower().startswith("m") else 1)
+    return min(float(seconds), _MAX_PAUSE_S)
+
+
+async def _reset(session: Session) -> None:
+    """Make the session ready for another mail; where that fails it is closed, and the pool drops it."""
+    try:
+        await session.client.rset()
+    except (aiosmtplib.SMTPException, ConnectionError):
+        session.client.close()
+
+
+def _text(error: Exception) -> str:
     if isinstance(error, aiosmtplib.SMTPResponseException):
-        text = f"{error.code} {error.message}"
-        if error.code >= 500 and not isinstance(error, _ABOUT_US):
-            return MailRefused(text)
-    return MailDeferred(text)
+        return f"{error.code} {error.message}"
+    return str(error) or type(error).__name__
 
 
-_ABOUT_US = (
-    aiosmtplib.SMTPConnectResponseError,
-    aiosmtplib.SMTPHeloError,
-    aiosmtplib.SMTPAuthenticationError,
-)
+__all__ = [
+    "MailDeferred",
+    "MailRefused",
+    "Mailer",
+    "ServerPaused",
+    "ServerUnavailable",
+    "judge",
+    "message_id",
+    "pause_in",
+    "render_invite",
+    "render_test",
+]

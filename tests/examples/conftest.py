@@ -1,4 +1,7 @@
-"""Fixtures of the example tests: a mail server, and the settings of an instance beside it."""
+"""Fixtures of the example tests: a real Redis, a mail server, and the settings of an instance beside them.
+
+The service keeps state of its own in Redis, through an ordinary client: it is tested with an ordinary server.
+"""
 
 from collections.abc import AsyncIterator
 
@@ -6,6 +9,13 @@ import pytest
 
 from examples.email_service.settings import Settings
 from examples.email_service.smtp_sink import SmtpSink
+from tests.support.server import RedisServer
+
+
+@pytest.fixture
+def redis_url(server: RedisServer) -> str:
+    """An empty database."""
+    return server.url
 
 
 @pytest.fixture
@@ -23,6 +33,8 @@ def settings(redis_url: str, prefix: str, sink: SmtpSink) -> Settings:
         queue_prefix=prefix,
         instance_id="instance-1",
         start_email_worker=False,
+        port=0,
+        email_concurrency=10,
         smtp_host=sink.host,
         smtp_port=sink.port,
         smtp_timeout=5,

@@ -9,12 +9,13 @@ import anyio
 import httpx
 import pytest
 
-from examples.email_service.api import MAX_BODY_BYTES, create_app
+from examples.email_service.api import create_app, create_instance
+from examples.email_service.bodies import MAX_BODY_BYTES
 from examples.email_service.jobs import open_queue
 from examples.email_service.settings import Settings
 from examples.email_service.smtp_sink import SmtpSink
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.needs_server]
 
 INVITE = {"id": "42", "to": "guest@example.test", "course": "Analytical engines"}
 NOTHING_QUEUED = {"waiting": 0, "active": 0, "completed": 0, "failed": 0, "delayed": 0}
@@ -23,7 +24,7 @@ NOTHING_QUEUED = {"waiting": 0, "active": 0, "completed": 0, "failed": 0, "delay
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """A client of one instance."""
-    app = create_app(settings)
+    app = create_app(create_instance(settings))
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -40,8 +41,8 @@ async def api(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
 
 
 async def stats(api: httpx.AsyncClient) -> dict[str, int]:
-    answer: dict[str, int] = (await api.get("/api/email-queue/stats")).raise_for_status().json()
-    return answer
+    answer = (await api.get("/api/email-queue/stats")).raise_for_status().json()
+    return {state: answer[state] for state in NOTHING_QUEUED}
 
 
 async def test_an_invite_is_queued_under_its_own_id(api: httpx.AsyncClient) -> None:
@@ -156,7 +157,14 @@ async def test_a_healthy_instance_says_so(api: httpx.AsyncClient) -> None:
     response = await api.get("/health")
 
     assert response.status_code == 200
-    assert response.json() == {"status": "ok", "instance_id": "instance-1", "redis": True, "worker": None}
+    assert response.json() == {
+        "status": "ok",
+        "instance_id": "instance-1",
+        "role": "api",
+        "redis": True,
+        "draining": False,
+        "worker": None,
+    }
 
 
 async def test_an_instance_with_a_worker_sends_what_it_is_given(settings: Settings, sink: SmtpSink) -> None:
@@ -165,7 +173,7 @@ async def test_an_instance_with_a_worker_sends_what_it_is_given(settings: Settin
         await sink.ledger.until(lambda: sink.ledger.deliveries == 1)
         health = (await api.get("/health")).json()
 
-    assert health["worker"] is True
+    assert health["worker"]["running"] is True
     assert dict(sink.ledger.accepted) == {("<invite-42@example.org>", "guest@example.test"): 1}
 
 
@@ -173,7 +181,10 @@ async def test_without_redis_the_instance_is_unavailable_and_says_when_to_try_ag
     sink: SmtpSink, free_tcp_port: int
 ) -> None:
     settings = Settings(
-        redis_url=f"redis://127.0.0.1:{free_tcp_port}", instance_id="instance-1", start_email_worker=False
+        redis_url=f"redis://127.0.0.1:{free_tcp_port}",
+        smtp_host=sink.host,
+        instance_id="instance-1",
+        start_email_worker=False,
     )
 
     async with running(settings) as api:

@@ -14,17 +14,10 @@ from examples.email_service.processes import Child, ChildFailed, Crew
 from examples.email_service.settings import Settings
 from examples.email_service.smtp_sink import SmtpSink
 from pyqueue import JobState
-from tests.support.server import RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs_server, pytest.mark.timeout(60)]
 
 SLOW = Invite(id="1", to="slow-1@example.test")
-
-
-@pytest.fixture
-def redis_url(server: RedisServer) -> str:
-    """Other processes cannot reach fakeredis."""
-    return server.url
 
 
 @pytest.fixture
@@ -56,12 +49,12 @@ async def test_at_the_deadline_a_worker_hands_its_mail_back_and_spends_no_attemp
     queue: EmailQueue, settings: Settings, crew: Crew
 ) -> None:
     async with SmtpSink(slow_s=600) as stuck:
-        impatient = settings.model_copy(update={"shutdown_timeout": 0.5, "smtp_port": stuck.port, "smtp_timeout": 600})
+        impatient = settings.model_copy(update={"shutdown_timeout": 3, "smtp_port": stuck.port, "smtp_timeout": 600})
         worker = await start_child(crew, "worker-1", WORKER, impatient)
         await enqueue_invite(queue, SLOW)
         await stuck.ledger.until(lambda: stuck.ledger.receiving == 1)
 
-        assert await worker.terminate(timeout=5) == 0
+        assert await worker.terminate(timeout=3.5) == 0
         await stuck.ledger.until(lambda: stuck.ledger.receiving == 0)
 
     job = await queue.jobs.get(SLOW.job_id)
@@ -74,7 +67,7 @@ async def test_at_the_deadline_a_worker_hands_its_mail_back_and_spends_no_attemp
 async def test_sigterm_lets_an_api_with_a_worker_finish_both(
     queue: EmailQueue, settings: Settings, sink: SmtpSink, crew: Crew
 ) -> None:
-    both = settings.model_copy(update={"start_email_worker": True, "api_port": 0})
+    both = settings.model_copy(update={"start_email_worker": True})
     api = await start_child(crew, "api-1", API, both)
     port = (await api.wait_for_event("listening"))["port"]
     async with httpx.AsyncClient() as client:
