@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from examples.email_service.bodies import read_payload
 from examples.email_service.dead_letters import DeadLetters
-from examples.email_service.instance import Instance
+from examples.email_service.instance import Instance, Role
 from examples.email_service.jobs import enqueue_invite, enqueue_test, is_duplicate
 from examples.email_service.payloads import Invite, TestEmail
 from examples.email_service.probes import Probes
@@ -162,7 +162,8 @@ def create_app(instance: Instance) -> Starlette:
 
 def create_instance(settings: Settings) -> Instance:
     """The instance of an API, with or without a worker."""
-    return Instance(settings, "api+worker" if settings.start_email_worker else "api")
+    role: Role = "api+worker" if settings.start_email_worker else "api"
+    return Instance(settings, role)
 
 
 def main() -> None:
