@@ -10,6 +10,7 @@ Modes: up (nothing remembered) -> down at the first `failed` (one line at WARNIN
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -29,6 +30,11 @@ BASE_S: Final = 0.05
 #: Longest delay: work goes on this soon after the server's return, and a hundred workers with three connections each
 #: are about 270 attempts a second, which a server refuses or accepts without effort.
 CAP_S: Final = 1.5
+
+_LINES: Final = (
+    "%s: no connection, trying again until it returns: %s",
+    "%s: refused by the server, trying again until it accepts: %s",
+)
 
 
 def is_outage(error: BaseException) -> bool:
@@ -56,6 +62,7 @@ class Outage:
         self._random = random_
         self._monotonic = monotonic
         self._since: float | None = None
+        self._recovered_at = -math.inf
         self._attempts = 0
         self._lock = threading.Lock()  # a worker's engine and its lease thread share one outage
 
@@ -69,17 +76,25 @@ class Outage:
         """Failed attempts of this outage."""
         return self._attempts
 
-    def failed(self, error: BaseException) -> float:
+    def is_known(self, began: float) -> bool:
+        """Whether the failure of an attempt that began then (monotonic seconds) is no news: the outage was noticed
+        already, or is even over, which this attempt's connection did not see."""
+        return self.is_down or began < self._recovered_at
+
+    def failed(self, error: BaseException, began: float = math.inf) -> float:
         """Note a failed attempt; the seconds to wait before the next, never less than 25 ms.
 
+        `began`: when it began, on the monotonic clock; an attempt from before the last recovery changes nothing.
         The delay is as long as the outage so far, from 50 ms to 1.5 s, so it doubles however many connections fail side
         by side; it is jittered by half, so that many workers do not return in step.
         """
         with self._lock:
             now = self._monotonic()
+            if self._since is None and began < self._recovered_at:
+                return BASE_S * (0.5 + self._random() / 2)
             if self._since is None:
                 self._since = now
-                logger.warning("%s: no connection, trying again until it returns: %s", self._what, error)
+                logger.warning(_LINES[isinstance(error, RedisRefused)], self._what, error)
             delay_s = min(CAP_S, max(BASE_S, now - self._since))
             self._attempts += 1
         return delay_s * (0.5 + self._random() / 2)
@@ -91,7 +106,8 @@ class Outage:
         with self._lock:
             if self._since is None:
                 return
-            seconds = self._monotonic() - self._since
+            self._recovered_at = self._monotonic()
+            seconds = self._recovered_at - self._since
             logger.info("%s: connected again after %.1f s and %d attempts", self._what, seconds, self._attempts)
             self._since = None
             self._attempts = 0

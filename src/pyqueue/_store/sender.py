@@ -59,6 +59,7 @@ class Sender:
         deadline = time.monotonic() + min(timeout_s, RESEND_S)
         unknown: Exception | None = None
         while True:
+            began = time.monotonic()
             try:
                 if try_s is None:
                     reply = await attempt(self.uuid, self._sequence)
@@ -70,7 +71,7 @@ class Sender:
                     unknown = error
                 elif unknown is None and error.code not in _TRANSITIONAL:
                     raise
-                pause_s = self._outage.failed(error)
+                pause_s = self._outage.failed(error, began)
                 if time.monotonic() + pause_s >= deadline:
                     if unknown is None or unknown is error:
                         raise

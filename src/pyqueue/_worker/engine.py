@@ -206,13 +206,14 @@ class Engine:
 
         async def attempt(sender: str, sequence: int) -> ExchangeReply:
             self._leases.expect(Unanswered(sender, sequence, request.token))
+            began = time.monotonic()
             try:
                 return await settle_and_claim(
                     self._store, settlements, request, rearm=exchange.rearm, sender=sender, sequence=sequence
                 )
             except Exception as error:
-                if is_outage(error) and not self._outage.is_down:
-                    self._callbacks.emit("error", error)
+                if is_outage(error) and not self._outage.is_known(began):
+                    self._callbacks.report(error)
                 raise
 
         reply = await self._sender.send(attempt)
@@ -232,7 +233,7 @@ class Engine:
             self._confirmations.let_go(batch[0], error)
             return
         if not self._outage.is_down:
-            self._callbacks.emit("error", error)
+            self._callbacks.report(error)
         await anyio.sleep(self._outage.failed(error))
 
     def _announce_drained(self, reply: ExchangeReply) -> None:

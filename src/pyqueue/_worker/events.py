@@ -1,7 +1,7 @@
 """Callbacks of a worker: who listens to what, and how a listener is called.
 
 A listener can neither break nor delay the engine: its exception becomes an `error` event, a coroutine runs as a task of
-its own. An error nobody listens to is logged. The parts of the worker emit; only `Worker.on` registers.
+its own. An error nobody listens to is logged, unless an outage says it already. The parts of the worker emit; only `Worker.on` registers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from pyqueue.errors import ConfigurationError
+from pyqueue._redis.outage import is_outage
+from pyqueue.errors import ConfigurationError, RedisRefused
 
 Callback = Callable[..., Any]
 CallbackT = TypeVar("CallbackT", bound=Callback)
@@ -70,18 +71,19 @@ class Callbacks:
 
     def emit(self, event: str, *args: object) -> None:
         """Call the event's listeners; never raises."""
-        listeners = self._listeners[event]
         if event == "error":
             self.last_error = f"{type(args[0]).__name__}: {args[0]}"
-        if listeners:
-            for callback in tuple(listeners):
-                self._call(event, callback, args)
-        elif event == "error":
-            logger.error("worker %s: %s", self._owner, args[0], exc_info=_traceback_of(args[0]))
+            if not self._listeners[event]:
+                logger.error("worker %s: %s", self._owner, args[0], exc_info=_traceback_of(args[0]))
+        for callback in tuple(self._listeners[event]):
+            self._call(event, callback, args)
 
     def report(self, error: Exception) -> None:
-        """Emit an error."""
-        self.emit("error", error)
+        """Emit an error of the worker's own parts. What an outage brings is logged by its `Outage`, once, not here."""
+        if self._listeners["error"] or not (is_outage(error) or isinstance(error, RedisRefused)):
+            self.emit("error", error)
+        else:
+            self.last_error = f"{type(error).__name__}: {error}"
 
     async def finish(self, timeout_s: float) -> None:
         """Wait for running coroutine listeners, then cancel those that still run; never waits for the caller itself."""

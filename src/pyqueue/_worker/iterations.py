@@ -28,15 +28,26 @@ _PATIENCE_S: Final = 2.0
 
 
 class Iterations:
-    """The scheduler part of one worker. `report` hears of what went wrong."""
+    """The scheduler part of one worker. `report` hears of what went wrong.
+
+    outage: shared with the worker. refusals: for scripts that the server refuses while it accepts the worker's others.
+    """
 
     def __init__(
-        self, store: Store, interval_ms: int, lock_ms: int, outage: Outage, *, report: Callable[[Exception], None]
+        self,
+        store: Store,
+        interval_ms: int,
+        lock_ms: int,
+        *,
+        outage: Outage,
+        refusals: Outage,
+        report: Callable[[Exception], None],
     ) -> None:
         self._store = store
         self._interval_s = interval_ms / 1000
         self._patience_s = min(_PATIENCE_S, lock_ms / 4000)
         self._outage = outage
+        self._refusals = refusals
         self._report = report
         self._unfollowed: list[Claimed] = []
         self._wake = anyio.Event()
@@ -58,6 +69,7 @@ class Iterations:
         """Make up for what failed, and repair, until cancelled."""
         next_repair = 0.0
         while True:
+            began = time.monotonic()
             try:
                 if self._unfollowed:
                     await self._create(self._unfollowed.copy())
@@ -65,8 +77,9 @@ class Iterations:
                     next_repair = time.monotonic() + self._interval_s
                     self._report_all(await repair(self._store))
                 self._outage.recovered()
+                self._refusals.recovered()
             except Exception as error:
-                await self._failed(error)
+                await self._failed(error, began)
             if not self._unfollowed:
                 self._wake = anyio.Event()
                 with anyio.move_on_after(next_repair - time.monotonic()):
@@ -76,9 +89,11 @@ class Iterations:
         self._report_all(await create_next(self._store, iterations))
         self._unfollowed = [one for one in self._unfollowed if one not in iterations]
 
-    async def _failed(self, error: Exception) -> None:
-        if is_outage(error) or isinstance(error, RedisRefused):
-            await anyio.sleep(self._outage.failed(error))
+    async def _failed(self, error: Exception, began: float) -> None:
+        if is_outage(error):
+            await anyio.sleep(self._outage.failed(error, began))
+        elif isinstance(error, RedisRefused):
+            await anyio.sleep(self._refusals.failed(error))
         else:
             self._report(error)
             self._unfollowed.clear()

@@ -81,12 +81,13 @@ class Leases:
             pause_s = self._renew_s
             if not (self._held or self._unanswered) or self.is_halted:
                 continue
+            began = time.monotonic()
             try:
                 gone = await self._renew(store)
             except Exception as error:
-                if not outage.is_down:
+                if not outage.is_known(began):
                     deliver(self._report, error)
-                pause_s = min(pause_s, outage.failed(error))
+                pause_s = min(pause_s, outage.failed(error, began))
             else:
                 outage.recovered()
                 if gone:

@@ -7,6 +7,7 @@ pauses between them, so that Redis has time for others.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -43,13 +44,13 @@ class RetentionCheck:
     async def run(self) -> None:
         """Trim until cancelled; errors are reported and the next trimming comes sooner."""
         while True:
-            pause_s = self._interval_ms / 1000
+            pause_s, began = self._interval_ms / 1000, time.monotonic()
             try:
                 await self._trim()
             except Exception as error:
-                if not self._outage.is_down:
+                if not self._outage.is_known(began):
                     self._report(error)
-                pause_s = min(pause_s, self._outage.failed(error))
+                pause_s = min(pause_s, self._outage.failed(error, began))
             else:
                 self._outage.recovered()
             await anyio.sleep(pause_s)

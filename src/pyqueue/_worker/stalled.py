@@ -6,6 +6,7 @@ recovered by the second check after its lock ran out.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import anyio
@@ -38,14 +39,14 @@ class StalledCheck:
     async def run(self) -> None:
         """Check until cancelled; errors are reported and the next check comes sooner."""
         while True:
-            pause_s = self._interval_ms / 1000
+            pause_s, began = self._interval_ms / 1000, time.monotonic()
             try:
                 for job_id in await recover_stalled(self._store, self._max_stalled_count, self._interval_ms):
                     self._recovered(job_id)
             except Exception as error:
-                if not self._outage.is_down:
+                if not self._outage.is_known(began):
                     self._report(error)
-                pause_s = min(pause_s, self._outage.failed(error))
+                pause_s = min(pause_s, self._outage.failed(error, began))
             else:
                 self._outage.recovered()
             await anyio.sleep(pause_s)

@@ -12,6 +12,7 @@ marker back with its next exchange.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -88,12 +89,13 @@ class Waiter:
             await anyio.sleep(_LISTED_S)
 
     async def _wait_for_marker(self) -> None:
+        began = time.monotonic()
         try:
             score = await self._pop()
         except Exception as error:
-            if not self._outage.is_down:
+            if not self._outage.is_known(began):
                 self._report(error)
-            await anyio.sleep(self._outage.failed(error))
+            await anyio.sleep(self._outage.failed(error, began))
             self._engine.supply.wake()
             return
         self._outage.recovered()

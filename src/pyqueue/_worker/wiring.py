@@ -99,7 +99,8 @@ class Parts:
             self._exchanges,
             options.stalled_interval,
             options.lock_duration,
-            Outage(f"schedulers of {self._label}: {self._connection.url_safe}"),
+            outage=self.outage,
+            refusals=Outage(f"schedulers of {self._label}: {self._connection.url_safe}"),
             report=self.callbacks.report,
         )
         self.engine = Engine(
