@@ -1,7 +1,8 @@
 """Callbacks of a worker: who listens to what, and how a listener is called.
 
 A listener can neither break nor delay the engine: its exception becomes an `error` event, a coroutine runs as a task of
-its own. An error nobody listens to is logged, unless an outage says it already. The parts of the worker emit; only `Worker.on` registers.
+its own. An error nobody listens to is logged, unless an outage says it already. The parts of the worker emit; only
+`Worker.on` registers.
 """
 
 from __future__ import annotations
