@@ -42,7 +42,7 @@ class Instance:
 
     def __init__(self, settings: Settings, role: Role) -> None:
         self.settings = settings
-        self.role = role
+        self.role: Role = role
         self.is_draining = False
         self.metrics = ServiceMetrics(settings.queue_name, settings.instance_id)
         self.response_times = Durations()
