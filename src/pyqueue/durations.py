@@ -31,10 +31,10 @@ def milliseconds(value: object, name: str, *, minimum: int = 0, maximum: int = M
 
 
 def whole_seconds(value: object, name: str) -> int:
-    """A `timedelta` or integer seconds, at least 0, as integer seconds; for `Retention.age`, as in BullMQ."""
+    """A `timedelta` or integer seconds as integer seconds; for `Retention.age`, as in BullMQ. May be negative."""
     amount = _whole(value, name, _SECOND, "seconds")
-    if not 0 <= amount <= MAX_SAFE_INTEGER:
-        raise ValueError(f"{name} is {_short(value)}: it must be between 0 and {MAX_SAFE_INTEGER} seconds")
+    if abs(amount) > MAX_SAFE_INTEGER:
+        raise ValueError(f"{name} is {_short(value)}: it must be at most {MAX_SAFE_INTEGER} seconds")
     return amount
 
 

@@ -10,7 +10,7 @@
     |   |-- FlowCycle -21
     |   `-- LockError -- LockMissing -2, LockLost -6
     |-- SchedulerError -- SchedulerIdTaken -10, SchedulerSlotsBusy -11
-    |-- AddOutcomeUnknown       |-- BulkAddError  .results
+    |-- AddOutcomeUnknown .queue|-- BulkAddError  .results
     |-- RedisRefused  .code     |-- QueueNotPaused, QueueHasActiveJobs
     |-- RateLimitExceeded  .key .wait_ms
     |-- ProcessCrashed
@@ -131,6 +131,10 @@ class SchedulerSlotsBusy(SchedulerError):
 class AddOutcomeUnknown(PyqueueError):
     """The connection broke while adding, and retries ran out: the job may or may not be stored. Add it again with the
     same job_id, which is safe; without a job_id it may then exist twice."""
+
+    def __init__(self, message: str = "", *, queue: str = "") -> None:
+        super().__init__((message or _default_message(type(self))) + _place("", queue, ""))
+        self.queue = queue
 
 
 class BulkAddError(PyqueueError):

@@ -197,7 +197,7 @@ class FlowProducer:
         try:
             reply = await self._buffer.add([rows[number][index] for number, index in order])
         except (RedisConnectionError, RedisTimeoutError) as error:
-            raise AddOutcomeUnknown from error
+            raise AddOutcomeUnknown(queue=plans[0].nodes[0].queue) from error
         results: list[dict[int, Added | PyqueueError]] = [{} for _ in plans]
         for (number, index), result in zip(order, reply.results, strict=True):
             results[number][index] = result
@@ -240,7 +240,8 @@ class FlowProducer:
             try:
                 return await staging.run()
             except (RedisConnectionError, RedisTimeoutError) as error:
-                raise AddOutcomeUnknown(f"The connection broke while adding a flow: {staging.progress}") from error
+                message = f"The connection broke while adding a flow: {staging.progress}"
+                raise AddOutcomeUnknown(message, queue=plan.nodes[0].queue) from error
             except PyqueueError as error:
                 _told(error, staging.progress if staging.is_left_over else _NOTHING)
                 raise

@@ -184,11 +184,16 @@ class Job(ChildVerbs[DataT, ResultT]):
         return await self._settle(await self._verdicts.failed(self, error), token, "move_to_failed", fetch_next)
 
     async def move_to_delayed(
-        self, delay: timedelta | int = 0, token: str | None = None, *, until: datetime | int | None = None
-    ) -> None:
+        self,
+        delay: timedelta | int = 0,
+        token: str | None = None,
+        *,
+        until: datetime | int | None = None,
+        fetch_next: bool = False,
+    ) -> Fetched[DataT, ResultT]:
         """Run it again after `delay` (timedelta or milliseconds) or at `until`. No attempt is spent. One round trip."""
         when = DelayJob(delay, until=until)
-        await self._settle(Delayed(when.delay_ms, when.until_ms), token, "move_to_delayed")
+        return await self._settle(Delayed(when.delay_ms, when.until_ms), token, "move_to_delayed", fetch_next)
 
     async def move_to_wait(self, token: str | None = None) -> int:
         """Give it back to the front of its line; returns for how many ms the rate limit is closed. One round trip."""

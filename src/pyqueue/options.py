@@ -26,6 +26,7 @@ from pyqueue.validation import (
     OptionModel,
     PositiveCount,
     PositiveDuration,
+    SignedCount,
     Switch,
     Text,
     shown,
@@ -111,10 +112,10 @@ class Retention(OptionModel):
     per `stalled_interval` of a worker.
     """
 
-    count: Count | None = None
-    """The newest so many; 0 removes the job at once."""
+    count: SignedCount | None = None
+    """The newest so many; 0 removes the job at once, a negative one keeps all."""
     age: Age | None = None
-    """Those younger than this; a timedelta or seconds."""
+    """Those younger than this; a timedelta or seconds. A negative one keeps all."""
     limit: PositiveCount | None = None
     """How many may be removed for their age at one finish; 1000 if not given."""
 
@@ -126,7 +127,8 @@ class Retention(OptionModel):
 
 
 RetentionRule: TypeAlias = Retention | bool | int
-"""True = remove at once, False = keep all, a number = keep that many of the newest, or a `Retention`."""
+"""True = remove at once, False or a negative number = keep all, a number = keep that many of the newest, or a
+`Retention`."""
 
 
 class Deduplication(OptionModel):
@@ -198,7 +200,7 @@ def _backoff(value: object) -> Backoff:
 
 
 def _retention(value: object, info: ValidationInfo) -> RetentionRule:
-    if isinstance(value, (Retention, bool)) or (isinstance(value, int) and value >= 0):
+    if isinstance(value, (Retention, int)):
         return value
     if isinstance(value, Mapping):
         return Retention.model_validate(value)

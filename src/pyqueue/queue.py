@@ -266,7 +266,7 @@ class Queue(Generic[DataT, ResultT]):
         try:
             return await self._buffer.add(rows)
         except (RedisConnectionError, RedisTimeoutError) as error:
-            raise AddOutcomeUnknown from error
+            raise AddOutcomeUnknown(queue=self.name) from error
 
     async def _add_some(self, rows: Sequence[AddRow]) -> list[Job[DataT, ResultT] | PyqueueError]:
         """Part of a bulk: a job or an error for each."""

@@ -32,6 +32,10 @@ class JobState(StrEnum):
     UNKNOWN = "unknown"
     """No such job: never added, or removed."""
 
+    def __repr__(self) -> str:
+        """As the string that it is, so that counts and messages are easy to read."""
+        return repr(self.value)
+
 
 class Transition(NamedTuple):
     """Where an operation takes a job from, and where to."""

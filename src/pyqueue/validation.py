@@ -117,12 +117,13 @@ def _text(value: object, info: ValidationInfo) -> str:
 Text = Annotated[str, PlainValidator(_text)]
 #: Integers; neither booleans, nor floats, nor texts.
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_SAFE_INTEGER)]
+SignedCount = Annotated[int, Field(strict=True, ge=-MAX_SAFE_INTEGER, le=MAX_SAFE_INTEGER)]
 PositiveCount = Annotated[int, Field(strict=True, ge=1, le=MAX_SAFE_INTEGER)]
 Switch = Annotated[bool, Field(strict=True)]
 #: Integer milliseconds, given as such or as a timedelta.
 Duration = Annotated[int, BeforeValidator(_duration)]
 PositiveDuration = Annotated[int, BeforeValidator(_positive_duration)]
-#: Integer seconds, given as such or as a timedelta.
+#: Integer seconds, given as such or as a timedelta; may be negative.
 Age = Annotated[int, BeforeValidator(_age)]
 #: Unix milliseconds, given as such or as an aware datetime.
 Moment = Annotated[int, BeforeValidator(_moment)]

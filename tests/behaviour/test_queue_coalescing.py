@@ -197,6 +197,8 @@ async def test_a_connection_that_stays_broken_ends_in_an_unknown_outcome(
         await unsteady.add("a")
 
     assert isinstance(caught.value.__cause__, (RedisConnectionError, RedisTimeoutError))
+    assert caught.value.queue == unsteady.name
+    assert f"[queue {unsteady.name!r}]" in str(caught.value)
     proxy.mode = Mode.PASS
     assert (await unsteady.add("b")).name == "b"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -84,6 +85,27 @@ async def test_a_cancelled_fetch_takes_no_job_with_it(queue: AnyQueue, make_work
     await queue.add("x")
     with anyio.fail_after(1):
         assert await worker.get_next_job("t") is not None
+    await worker.close()
+
+
+async def test_a_fetch_that_is_cancelled_in_flight_gives_its_job_back(queue: AnyQueue, make_worker: MakeWorker) -> None:
+    """At whatever moment: before it is sent, while Redis has claimed the job already, after its reply."""
+    worker = make_worker()
+    job = await queue.add("x")
+    fetched = 0
+    for tenths_of_ms in range(60):
+        fetch = asyncio.create_task(worker.get_next_job("t"))
+        await asyncio.sleep(tenths_of_ms / 10_000)
+        fetch.cancel()
+        try:
+            if (found := await fetch) is not None:
+                fetched += 1
+                await found.move_to_wait()
+        except asyncio.CancelledError:
+            pass
+        assert await job.state() is JobState.WAITING, f"cancelled after {tenths_of_ms} tenths of a millisecond"
+    assert fetched < 60
+    assert (await stored(queue, job)).attempts_started == fetched  # what nobody heard of does not count as a start
     await worker.close()
 
 

@@ -43,8 +43,9 @@ def test_ages_are_whole_seconds() -> None:
     assert whole_seconds(10, "age") == 10
     with pytest.raises(ValueError, match=r"age is 1\.5"):
         whole_seconds(1.5, "age")
-    with pytest.raises(ValueError, match="age is -1"):
-        whole_seconds(-1, "age")
+    assert whole_seconds(-1, "age") == -1
+    with pytest.raises(ValueError, match=f"age is {2**53 + 1}"):
+        whole_seconds(2**53 + 1, "age")
 
 
 @pytest.mark.parametrize(("value", "expected"), [(None, None), (0, 0.0), (1.5, 1.5), (timedelta(minutes=1), 60.0)])

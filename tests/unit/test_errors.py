@@ -11,6 +11,7 @@ import pytest
 from pyqueue import errors
 from pyqueue.errors import (
     CODES,
+    AddOutcomeUnknown,
     BulkAddError,
     ConfigurationError,
     DelayJob,
@@ -125,6 +126,7 @@ def test_directives_are_not_errors_of_pyqueue() -> None:
         error_from_code(-3, job_id="1", queue="q", command="c", expected="delayed"),
         RedisRefused("OOM command not allowed", code="OOM"),
         BulkAddError("1 of 2 failed", results=["1", "2"]),
+        AddOutcomeUnknown(queue="q"),
         DelayJob(500),
         RateLimitJob(timedelta(seconds=1)),
         Unrecoverable("no"),

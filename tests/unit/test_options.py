@@ -92,7 +92,7 @@ def test_a_backoff_has_many_spellings(backoff: Any, expected: Backoff | None) ->
     assert JobOptions(backoff=backoff).backoff == expected
 
 
-@pytest.mark.parametrize("rule", [True, False, 0, 7, Retention(count=5), None])
+@pytest.mark.parametrize("rule", [True, False, 0, 7, -1, Retention(count=5), Retention(count=-1, age=-1), None])
 def test_a_retention_is_kept_as_it_was_given(rule: Any) -> None:
     options = JobOptions(remove_on_complete=rule, remove_on_fail=rule)
 
@@ -240,10 +240,10 @@ def test_one_option_in_two_spellings_is_refused() -> None:
         ({"backoff": {"type": "fixed", "delay": 1, "jitter": 1.1}}, "backoff: jitter is 1.1: "),
         ({"backoff": {"type": "fixed", "delay": 1, "jitter": math.nan}}, "backoff: jitter is nan: "),
         ({"backoff": {"delay": 1}}, "backoff: type is missing: "),
-        ({"remove_on_complete": -1}, "remove_on_complete is -1: give True (remove at once), False (keep all), a count"),
+        ({"remove_on_complete": -1.5}, "remove_on_complete is -1.5: give True (remove at once), False (keep all), a"),
         ({"remove_on_fail": "yes"}, "remove_on_fail is 'yes': "),
         ({"remove_on_fail": 1.5}, "remove_on_fail is 1.5: "),
-        ({"remove_on_fail": {"count": -1}}, "remove_on_fail: count is -1: "),
+        ({"remove_on_fail": {"count": "1"}}, "remove_on_fail: count is '1': "),
         ({"remove_on_fail": {"age": 1.5}}, "remove_on_fail: age is 1.5: "),
         ({"remove_on_fail": {"limit": 0}}, "remove_on_fail: limit is 0: "),
         ({"deduplication": {}}, "deduplication: id is missing: "),
@@ -311,7 +311,7 @@ def test_deduplication_and_parent_exclude_each_other() -> None:
         lambda: RateLimit(max=0, duration=1000),
         lambda: RateLimit(max=1, duration=0),
         lambda: RateLimit(max=True, duration=timedelta()),
-        lambda: Retention(count=-1),
+        lambda: Retention(limit=-1),
     ],
 )
 def test_values_inside_options_are_checked_where_they_are_made(refused: Callable[[], object]) -> None:

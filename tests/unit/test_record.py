@@ -331,7 +331,9 @@ def test_an_unreadable_parent_is_none(raw: str | None) -> None:
         (Retention(age=10, limit=1), None, Keep(-1, 10, 1)),
         (Retention(count=0), None, Keep(0, -1, 1000)),
         (Retention(), 5, Keep(-1, -1, 1000)),
+        (Retention(count=-1, age=-1), 5, Keep(-1, -1, 1000)),
     ],
 )
 def test_the_job_decides_then_the_worker_then_all_are_kept(option: Any, worker_option: Any, keep: Keep) -> None:
+    """E60, E62."""
     assert keep_of(option, worker_option) == keep

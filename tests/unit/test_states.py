@@ -23,6 +23,7 @@ def test_states_are_the_strings_of_bullmq() -> None:
 def test_a_state_is_its_string() -> None:
     assert JobState("waiting-children") is JobState.WAITING_CHILDREN
     assert f"{JobState.ACTIVE}" == "active"
+    assert f"{ {JobState.ACTIVE: 1} }" == "{'active': 1}"
 
 
 @pytest.mark.parametrize("state", list(JobState))

@@ -18,10 +18,11 @@ from redis.exceptions import RedisError
 
 from pyqueue._redis.commands import Commands
 from pyqueue._store.scheduling import follow
-from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, settle_and_claim
+from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, settle_and_claim
 from pyqueue._store.store import Store
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.waiter import CUT_OFF_S, MAX_BLOCK_S, pop_marker
+from pyqueue.outcomes import Returned
 from pyqueue.verdict import Verdicts
 
 #: How long a wait that is cut off tries to put back the marker that it may have taken.
@@ -57,10 +58,27 @@ class ManualFetch:
         self._is_ended = False
 
     async def fetch(self, token: str) -> ExchangeReply:
-        """One claim of at most one job. One round trip; two for the job of a scheduler."""
-        reply = await settle_and_claim(self._store, (), self._claim._replace(jobs=1, token=token, first_token=-1))
-        await follow(self._store, reply.claimed)
+        """One claim of at most one job. One round trip; two for the job of a scheduler.
+
+        A caller who is cancelled meanwhile gets no job, so what was claimed is given back first.
+        """
+        request = self._claim._replace(jobs=1, token=token, first_token=-1)
+        # A task, because no scope keeps Task.cancel() from breaking the call, and its reply names the job.
+        claim = asyncio.create_task(settle_and_claim(self._store, (), request))
+        try:
+            reply = await asyncio.shield(claim)
+            await follow(self._store, reply.claimed)
+        except asyncio.CancelledError:
+            with anyio.CancelScope(shield=True), contextlib.suppress(Exception):
+                await self._give_back(await claim)
+            raise
         return reply
+
+    async def _give_back(self, reply: ExchangeReply) -> None:
+        """Put claimed jobs back in front of their lines, as if they had not been started."""
+        settlements = [Settlement(job.job_id, job.token, Returned()) for job in reply.claimed]
+        if settlements:
+            await settle_and_claim(self._store, settlements, self._claim._replace(jobs=0))
 
     async def next_job(self, token: str, *, block: bool) -> RunningJob | None:
         """The next job; without one, None (`block=False`, or the worker is closed), or a wait for it."""
