@@ -63,6 +63,11 @@ chaos: $(DEV_READY) ## Every fault in full: processes killed and stopped, server
 	.ci/redis-server
 	$(BIN)/python -m tests.chaos --full $(ARGS)
 
+.PHONY: volume
+volume: $(DEV_READY) ## Operations on a million jobs: seconds, calls, the slowest of them; a table, about five minutes
+	.ci/redis-server
+	$(BIN)/python -m tests.volume $(ARGS)
+
 .PHONY: acceptance
 acceptance: $(DEV_READY) ## Which numbered behaviours no test cites, and why
 	$(BIN)/python -m tests.acceptance.coverage

@@ -1,0 +1,83 @@
+"""How long single calls kept Redis: its slow log, which holds every call here, and how long it had to wait itself."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
+
+import redis
+
+#: A call may not take longer.
+LIMIT_US: Final = 2000
+#: The log measures time, not work: whatever stops the whole machine makes a call look slow. So many may be.
+_EXCUSED: Final = 1 / 1000
+_LONGEST_LOG: Final = 1_000_000
+#: What the machine itself does to a program that never waits is watched for so long.
+_WATCHED_S: Final = 0.9
+
+
+class Calls(NamedTuple):
+    """The calls of one measurement, in microseconds."""
+
+    calls: int
+    median_us: int
+    p999_us: int
+    slowest_us: int
+    too_slow: int
+    """Calls beyond the limit."""
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether no more calls are beyond the limit than a machine with other work makes."""
+        return self.too_slow <= self.calls * _EXCUSED
+
+
+class SlowLog:
+    """Measures all commands between `start` and `read`; scripts are one command each."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+
+    def start(self) -> None:
+        """Forget what was."""
+        self._client.config_set("slowlog-max-len", _LONGEST_LOG)
+        self._client.config_set("slowlog-log-slower-than", 0)
+        self._client.slowlog_reset()
+
+    def read(self) -> Calls:
+        """What happened since `start`; blocking pops are left out, whose wait is no work."""
+        entries: Any = self._client.slowlog_get(_LONGEST_LOG)
+        self._client.config_set("slowlog-log-slower-than", -1)
+        durations = sorted(e["duration"] for e in entries if e["command"].startswith((b"EVAL", b"SCAN", b"XTRIM")))
+        return Calls(
+            len(durations),
+            durations[len(durations) // 2] if durations else 0,
+            durations[-1 - len(durations) // 1000] if durations else 0,
+            durations[-1] if durations else 0,
+            sum(duration > LIMIT_US for duration in durations),
+        )
+
+
+def prefer(pid: int) -> None:
+    """Let a process go before all others, where that is allowed: neighbours then do not make its calls look slow."""
+    with suppress(PermissionError):
+        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
+
+
+def standstills_ms() -> list[float]:
+    """How often and how long (beyond the limit) this machine stops a program that goes before all others."""
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    prefer(0)
+    gaps: list[float] = []
+    last = time.perf_counter()
+    end = last + _WATCHED_S
+    while last < end:
+        now = time.perf_counter()
+        if now - last > LIMIT_US / 1e6:
+            gaps.append((now - last) * 1000)
+        last = now
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, *before)
+    return gaps
