@@ -10,7 +10,7 @@ from tests.volume.bed import Bed
 from tests.volume.slow_log import SlowLog
 
 #: Calls per figure; the median counts.
-_CALLS: Final = 300
+_CALLS: Final = 60
 _PAGE: Final = 100
 _ROUNDS: Final = 3
 #: How much more a page may cost with very many jobs: what a walk over a list's nodes to its middle takes.
