@@ -21,6 +21,14 @@ help: ## List the targets
 run: $(RUN_READY) ## The e-mail service: 2 API and 2 worker processes, 500 invites, a table at the end
 	$(BIN)/python -m examples.email_service $(ARGS)
 
+.PHONY: email-up
+email-up: $(RUN_READY) ## The e-mail service until Ctrl-C: Redis, 2 APIs, 2 workers, balancer; prints the addresses
+	@$(BIN)/python -m examples.email_service.local $(ARGS)
+
+.PHONY: email-load
+email-load: $(RUN_READY) ## Load test of the e-mail service on this machine; a report with plots in build/email-load
+	@$(BIN)/python -m examples.email_service.load $(ARGS)
+
 .PHONY: test
 test: check suite ## Everything that must pass before a change lands: lint, types, all tests
 
@@ -45,6 +53,7 @@ lua: $(DEV_READY) ## Assemble every Lua script and lint it
 .PHONY: suite
 suite: $(DEV_READY) ## The test suite on fakeredis and on a real server
 	.ci/redis-server
+	.ci/deploy-tools
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not alone" $(ARGS)
 	$(BIN)/pytest -m alone $(ARGS) || [ $$? -eq 5 ]
 
