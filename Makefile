@@ -54,8 +54,16 @@ lua: $(DEV_READY) ## Assemble every Lua script and lint it
 suite: $(DEV_READY) ## The test suite on fakeredis and on a real server
 	.ci/redis-server
 	.ci/deploy-tools
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not alone" $(ARGS)
-	$(BIN)/pytest -m alone $(ARGS) || [ $$? -eq 5 ]
+	.ci/node-packages
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not alone and not long" $(ARGS)
+	$(BIN)/pytest -m "alone and not long" $(ARGS) || [ $$? -eq 5 ]
+
+.PHONY: interop
+interop: $(DEV_READY) ## BullMQ for Node and pyqueue on the same queues, and Bull Board in a browser; a table (needs npm)
+	.ci/redis-server
+	.ci/node-packages
+	.ci/chromium
+	$(BIN)/pytest tests/interop $(ARGS)
 
 .PHONY: conformance
 conformance: $(DEV_READY) ## The scenarios of real BullMQ against their goldens
@@ -103,7 +111,7 @@ dist: $(DEV_READY) ## Build the sdist and the wheel into dist/
 
 .PHONY: clean
 clean: ## Remove the virtual environment, caches and build results
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache node_modules */node_modules
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/*/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN_READY): pyproject.toml
