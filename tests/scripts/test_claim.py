@@ -323,13 +323,27 @@ async def test_suspects_that_are_left_hide_neither_delayed_jobs_nor_themselves(b
     assert (ran.reply, ran.keys) == ([NOW, [], [], NOW + 7, 0], {})
 
 
-async def test_a_call_looks_past_200_suspects_only(bench: Bench) -> None:
-    names = [f"s{n:03}" for n in range(250)]
+async def test_a_call_looks_past_500_suspects_only(bench: Bench) -> None:
+    names = [f"s{n:03}" for n in range(550)]
     await bench.seed({**ready(*names, "1"), **suspect(*names)})
 
     ran = await bench.run("settle_and_claim", **exchange(claim=50, suspects=0))
 
     assert (ids(ran), ran.keys) == ([], {})
+
+
+@pytest.mark.parametrize("room", [1, 7, 50, 60])
+async def test_jobs_behind_hundreds_of_suspects_are_claimed_and_all_others_stay_in_order(
+    bench: Bench, room: int
+) -> None:
+    names = [f"s{n:03}" for n in range(333)]
+    others = [f"o{n:02}" for n in range(55)]
+    await bench.seed({**ready(*names, *others), **suspect(*names), **jobs("p"), "prioritized": Zset({"p": 2**32})})
+
+    ran = await bench.run("settle_and_claim", **exchange(claim=room, suspects=1))
+
+    assert ids(ran) == ["s000", *others, "p"][:room]
+    assert ran.keys["wait"] == [*reversed(others[room - 1 :]), *reversed(names[1:])]
 
 
 LIMITS: list[tuple[dict[str, str], dict[str, int], str, int]] = [
