@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 import anyio
 
-from tests.chaos.crashes import kill_workers, poison_exit, poison_segfault, restart_workers
+from tests.chaos.crashes import kill_workers, kill_workers_by_default, poison_exit, poison_segfault, restart_workers
 from tests.chaos.freezes import block_loops, stop_workers
 from tests.chaos.networks import bad_network
 from tests.chaos.report import Report
@@ -22,6 +22,7 @@ Scenario: TypeAlias = Callable[[Path, bool], Awaitable[Report]]
 
 SCENARIOS: Final[dict[str, Scenario]] = {
     "kill": kill_workers,
+    "kill-default": kill_workers_by_default,
     "restart": restart_workers,
     "redis": kill_redis,
     "network": bad_network,

@@ -27,12 +27,12 @@ class Crew:
 
     def __init__(self, plan: Plan, ledger: Ledger) -> None:
         self.members: list[ForkServerProcess] = []
-        self._plan = plan
+        self.plan: Final = plan
         self._ledger = ledger
 
     def hire(self, url: str | None = None) -> ForkServerProcess:
         """Start one more; `url` if it reaches Redis another way."""
-        plan = self._plan
+        plan = self.plan
         if url is not None:
             plan = Plan(url, plan.ledger, plan.concurrency, plan.max_stalled_count, plan.close_s)
         process = _context.Process(target=main, args=(plan,), daemon=True)

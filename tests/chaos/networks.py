@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -36,7 +37,7 @@ _BROKEN: Final = [Mode.TRUNCATE, Mode.PASS]
 
 async def bad_network(directory: Path, full: bool) -> Report:
     """Workers and the producer reach Redis through a proxy that misbehaves; one worker reaches it directly."""
-    cuts, spells, workers = (20, _FULL, 3) if full else (4, _SHORT, 2)
+    cuts, spells, storm_s, workers = (20, _FULL, 25.0, 3) if full else (4, _SHORT, 1.5, 2)
     async with set_up(directory, concurrency=3, max_stalled_count=20) as stage, Proxy.to(stage.server.port) as proxy:
         await stage.crew.assemble(1)
         far = await stage.crew.assemble(workers, url=proxy.url)
@@ -61,6 +62,9 @@ async def bad_network(directory: Path, full: bool) -> Report:
                 returns.append(time.monotonic())
                 logger.info("%s for %g s, %d jobs done", mode.value, seconds, len(stage.ledger.of("finished")))
                 await _until_all_work(stage, far, returns[-1])
+            storms = await _storm(proxy, storm_s)
+            returns.append(time.monotonic())
+            await _until_all_work(stage, far, returns[-1])
         await stage.until_done(60)
         found = audit(stage)
         waits = resumed_after(stage.ledger, stage.crew, returns)
@@ -74,7 +78,22 @@ async def bad_network(directory: Path, full: bool) -> Report:
             Bar("workers work again within 15 s", is_complete and max(waits) <= _RETURN_S),
             Bar("no worker exits", stage.crew.bury_dead() == 0),
         ]
-        return Report("bad network", len(stage.acknowledged), cuts + len(spells), found, bars, waits)
+        return Report("bad network", len(stage.acknowledged), cuts + len(spells) + storms, found, bars, waits)
+
+
+async def _storm(proxy: Proxy, seconds: float) -> int:
+    """Faults on top of each other: modes in random order, each too short to recover from, with cuts in between, so that
+    what one held back arrives after the connections have gone. How many there were."""
+    faults, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        proxy.mode = random.choice([mode for mode in Mode if mode is not Mode.CUT_ONE_REPLY])
+        await anyio.sleep(random.uniform(0.02, 0.6))
+        if random.random() < 0.4:
+            proxy.cut()
+        faults += 1
+    proxy.mode = Mode.PASS
+    logger.info("%d faults on top of each other", faults)
+    return faults
 
 
 async def _until_all_work(stage: Stage, members: list[ForkServerProcess], returned: float) -> None:

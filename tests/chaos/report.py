@@ -59,15 +59,13 @@ def audit(stage: Stage, *, guilty: Collection[str] = (), kept: bool = True) -> A
     """Judge every acknowledged job. guilty: jobs that ought to fail. kept: False when completed jobs are removed."""
     base = f"{PREFIX}:{QUEUE}:"
     jobs = frozenset(stage.acknowledged)
-    started = Counter(record.job for record in stage.ledger.of("started"))
-    finished = Counter(record.job for record in stage.ledger.of("finished"))
     with stage.server.client() as client:
         failed = frozenset(map(str, client.zrange(f"{base}failed", 0, -1)))
-        ended = (
-            frozenset(map(str, client.zrange(f"{base}completed", 0, -1))) | failed
-            if kept
-            else frozenset(finished) | failed
-        )
+        completed = frozenset(map(str, client.zrange(f"{base}completed", 0, -1)))
+        # Workers may still be at work. They write the ledger before they tell Redis, so it is read after Redis.
+        started = Counter(record.job for record in stage.ledger.of("started"))
+        finished = Counter(record.job for record in stage.ledger.of("finished"))
+        ended = failed | (completed if kept else frozenset(finished))
         pending = jobs - ended
         existing = frozenset(job for job in pending if client.exists(base + job))
         reruns = frozenset(job for job, times in started.items() if times > 1)

@@ -27,13 +27,13 @@ _JOB_FIELDS: Final = {"name", "data", "opts", "timestamp"}
 
 async def kill_redis(directory: Path, full: bool) -> Report:
     """kill -9 of Redis, and a restart from its append-only file, while jobs are added and run."""
-    kills, workers, backlog = (20, 4, 4000) if full else (2, 3, 200)
+    kills, workers, backlog = (20, 4, 3500) if full else (2, 3, 200)
     async with set_up(directory, concurrency=4, max_stalled_count=5, server_options=_APPEND_ALWAYS) as stage:
         await stage.add(durations(backlog, 0.1, 0.5))  # a worker without work could not show that it works
         await stage.crew.assemble(workers)
         returns: list[float] = []
         quiet: list[tuple[float, float]] = []
-        async with adding(stage, job_s=(0.02, 0.3)) as adder:
+        async with adding(stage, pause_s=0.03, job_s=(0.02, 0.3)) as adder:
             for number in range(kills):
                 await anyio.sleep(3.5 if full else 2.2)
                 quiet += [(at + _QUIET_S, time.monotonic()) for at in returns[-1:]]

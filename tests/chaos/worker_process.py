@@ -73,7 +73,7 @@ async def _serve(plan: Plan) -> None:
         stalled_interval=STALLED_MS,
         max_stalled_count=plan.max_stalled_count,
     )
-    worker.on("ready", lambda: ledger.write("ready"))
+    worker.on("ready", lambda: ledger.write("ready", "", worker.id))
     worker.on("lock_lost", lambda job: ledger.write("lock_lost", job.id))
     worker.on("error", lambda error: ledger.write("error", "", repr(error)))
     await run_worker(worker, timeout=plan.close_s)
