@@ -185,33 +185,33 @@ async def test_the_first_job_of_a_pattern_may_run_at_once(schedule: Schedule) ->
 # ----------------------------------------------------------------------------------------------------- what is refused
 
 
-@pytest.mark.parametrize(
-    ("options", "part"),
-    [
-        ({}, "either every= or pattern="),
-        ({"every": 1000, "pattern": "* * * * *"}, "either every= or pattern="),
-        ({"every": 0}, "every is 0"),
-        ({"every": -1}, "every is -1"),
-        ({"every": 1.5}, "every is 1.5"),
-        ({"pattern": "0 0 30 2 *"}, "never comes true"),
-        ({"pattern": "99 * * * *"}, "minute is '99'"),
-        ({"pattern": "H * * * *"}, "not supported"),
-        ({"pattern": "* * * * *", "tz": "Mars/Olympus"}, "no such time zone"),
-        ({"pattern": "* * * * *", "immediately": True, "start_date": START_MS}, "contradict"),
-        ({"every": 1000, "immediately": True}, "immediately goes with a pattern"),
-        ({"every": 1000, "tz": "UTC"}, "tz goes with a pattern"),
-        ({"pattern": "* * * * *", "offset": 5}, "offset goes with every="),
-        ({"every": 1000, "end_date": START_MS}, "end_date is"),
-        ({"pattern": "0 0 1 1 *", "end_date": START_MS + HOUR_MS}, "never comes true before end_date"),
-        ({"every": 1000, "limit": 0}, "limit is 0"),
-        ({"every": 1000, "start_date": datetime(2026, 1, 1)}, "no time zone"),
-        ({"evry": 1000}, "did you mean 'every'"),
-        ({"cron": "* * * * *"}, "use 'pattern'"),
-        ({"every": 1000, "options": {"job_id": "x"}}, "job_id is decided by the scheduler"),
-        ({"every": 1000, "options": {"delay": 5}}, "delay is decided by the scheduler"),
-        ({"every": 1000, "options": {"deduplication": {"id": "x"}}}, "deduplication is decided by the scheduler"),
-    ],
-)
+BAD_RULES: list[tuple[dict[str, Any], str]] = [
+    ({}, "either every= or pattern="),
+    ({"every": 1000, "pattern": "* * * * *"}, "either every= or pattern="),
+    ({"every": 0}, "every is 0"),
+    ({"every": -1}, "every is -1"),
+    ({"every": 1.5}, "every is 1.5"),
+    ({"pattern": "0 0 30 2 *"}, "never comes true"),
+    ({"pattern": "99 * * * *"}, "minute is '99'"),
+    ({"pattern": "H * * * *"}, "not supported"),
+    ({"pattern": "* * * * *", "tz": "Mars/Olympus"}, "no such time zone"),
+    ({"pattern": "* * * * *", "immediately": True, "start_date": START_MS}, "contradict"),
+    ({"every": 1000, "immediately": True}, "immediately goes with a pattern"),
+    ({"every": 1000, "tz": "UTC"}, "tz goes with a pattern"),
+    ({"pattern": "* * * * *", "offset": 5}, "offset goes with every="),
+    ({"every": 1000, "end_date": START_MS}, "end_date is"),
+    ({"pattern": "0 0 1 1 *", "end_date": START_MS + HOUR_MS}, "never comes true before end_date"),
+    ({"every": 1000, "limit": 0}, "limit is 0"),
+    ({"every": 1000, "start_date": datetime(2026, 1, 1)}, "no time zone"),
+    ({"evry": 1000}, "did you mean 'every'"),
+    ({"cron": "* * * * *"}, "use 'pattern'"),
+    ({"every": 1000, "options": {"job_id": "x"}}, "job_id is decided by the scheduler"),
+    ({"every": 1000, "options": {"delay": 5}}, "delay is decided by the scheduler"),
+    ({"every": 1000, "options": {"deduplication": {"id": "x"}}}, "deduplication is decided by the scheduler"),
+]
+
+
+@pytest.mark.parametrize(("options", "part"), BAD_RULES)
 async def test_a_bad_rule_is_refused_before_anything_is_written(
     schedule: Schedule, redis_client: Redis, options: dict[str, Any], part: str
 ) -> None:

@@ -11,6 +11,7 @@ import anyio
 
 from tests.chaos.crashes import kill_workers, kill_workers_by_default, poison_exit, poison_segfault, restart_workers
 from tests.chaos.freezes import block_loops, stop_workers
+from tests.chaos.inputs import refuse_inputs
 from tests.chaos.networks import bad_network
 from tests.chaos.report import Report
 from tests.chaos.schedules import kill_schedules
@@ -32,6 +33,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "segfault": poison_segfault,
     "disturb": disturb_redis,
     "schedules": kill_schedules,
+    "inputs": refuse_inputs,
     "volume": leave_nothing,
 }
 

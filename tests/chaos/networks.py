@@ -44,8 +44,8 @@ async def bad_network(directory: Path, full: bool) -> Report:
         returns: list[float] = []
         async with (
             Queue[Any, Any](QUEUE, connection=proxy.url, prefix=PREFIX) as queue,
-            adding(stage, pause_s=0.02, job_s=(0.05, 0.3)),
-            adding(stage, queue, pause_s=0.02, job_s=(0.05, 0.3)) as adder,
+            adding(stage, pause_s=0.05, job_s=(0.05, 0.3)),
+            adding(stage, queue, pause_s=0.05, job_s=(0.05, 0.3)) as adder,
         ):
             for number in range(cuts):
                 await anyio.sleep(0.3)

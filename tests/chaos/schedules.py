@@ -20,7 +20,7 @@ WORKERS: Final = 3
 
 async def kill_schedules(directory: Path, full: bool) -> Report:
     """20 schedulers with a slot each 100 ms on 3 workers; kill -9 of one, replaced at once, every 3 s."""
-    seconds, pause_s = (30.0, 3.0) if full else (8.0, 2.0)
+    seconds, pause_s = (30.0, 3.0) if full else (5.0, 2.0)
     async with set_up(directory, concurrency=8, max_stalled_count=5) as stage:
         await stage.crew.assemble(WORKERS)
         for number in range(SCHEDULERS):

@@ -27,7 +27,7 @@ _JOB_FIELDS: Final = {"name", "data", "opts", "timestamp"}
 
 async def kill_redis(directory: Path, full: bool) -> Report:
     """kill -9 of Redis, and a restart from its append-only file, while jobs are added and run."""
-    kills, workers, backlog = (20, 4, 3500) if full else (2, 3, 200)
+    kills, workers, backlog = (20, 4, 3500) if full else (1, 3, 150)
     async with set_up(directory, concurrency=4, max_stalled_count=5, server_options=_APPEND_ALWAYS) as stage:
         await stage.add(durations(backlog, 0.1, 0.5))  # a worker without work could not show that it works
         await stage.crew.assemble(workers)
