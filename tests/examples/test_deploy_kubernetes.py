@@ -5,12 +5,13 @@ Needs `kubectl`, whose `kustomize` works without a cluster; where there is none,
 
 from __future__ import annotations
 
+import functools
+import importlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import cloudcoil.models.keda.v1alpha1 as keda
 import kubernetes_validate
 import promql_parser
 import pytest
@@ -72,10 +73,16 @@ def dedicated() -> Rendered:
     return Rendered("dedicated")
 
 
+@functools.cache
+def keda() -> Any:
+    """The models of KEDA's resources; imported by who needs them, for that takes a second of every run otherwise."""
+    return importlib.import_module("cloudcoil.models.keda.v1alpha1")
+
+
 def check(resource: Resource) -> None:
     """Raise ValidationError (of one library or the other) when the API server would refuse or ignore part of it."""
     if resource["apiVersion"].startswith("keda.sh/"):
-        parsed = keda.ScaledObject.model_validate(resource)
+        parsed = keda().ScaledObject.model_validate(resource)
         understood = parsed.model_dump(mode="json", by_alias=True, exclude_unset=True)
         assert understood == resource, "KEDA does not know part of it"
     else:

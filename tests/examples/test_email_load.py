@@ -236,9 +236,12 @@ def test_a_generator_that_is_too_slow_says_so(seen: tuple[Run, Watch]) -> None:
     for mail in run.mails:
         mail.sent_s = mail.due_s + 0.5
 
-    assert reported(seen).faults == (
-        "1 % of the requests were posted 500 ms late: this machine is too slow for the rate",
+    report = reported(seen)
+
+    assert report.notes == (
+        "1 % of the requests were posted 500 ms late or more: this machine is too slow for the rate",
     )
+    assert report.faults == ()
 
 
 def test_the_plots_show_what_the_issue_is_about(seen: tuple[Run, Watch], tmp_path: Path) -> None:
@@ -284,11 +287,7 @@ def test_a_short_run_against_its_own_service_writes_its_report(tmp_path: Path) -
 
     done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=80)
 
-    # On a loaded machine the generator may be late, which the run says, rightly; everything else must be good.
-    wrong = [
-        line for line in done.stdout.splitlines() if line.startswith("wrong:") and "too slow for the rate" not in line
-    ]
-    assert wrong == [], done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["accepted"] == report["finished"] == report["delivered"] > 20
     assert (report["doubled"], report["errors"]) == (0, {})

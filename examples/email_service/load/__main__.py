@@ -45,7 +45,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         description="Load test of the e-mail service: open-loop arrivals against its APIs, on this machine only.",
     )
     parser.add_argument(
-        "--rate", type=float, default=100.0, metavar="N", help=f"mails/s (default 100, at most {MAX_RATE:g})"
+        "--rate", type=float, default=50.0, metavar="N", help=f"mails/s (default 50, at most {MAX_RATE:g})"
     )
     parser.add_argument(
         "--duration", type=float, default=20.0, metavar="S", help=f"seconds (default 20, at most {MAX_DURATION_S:g})"
@@ -141,6 +141,8 @@ async def perform(options: argparse.Namespace, directory: Path, console: Console
         report = summarise(run, watched, sees_deliveries=service.topology is not None)
         written = page.write(report, draw(run, watched), f"E-mail service, {title}", options.report)
         console.print(page.table(report))
+        for note in report.notes:
+            console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"report: {written}", highlight=False, soft_wrap=True)
     return report
 

@@ -62,6 +62,7 @@ def _page(report: Report, figures: Mapping[str, str], title: str) -> str:
     )
     faults = "".join(f'<p class="bad">{html.escape(fault)}</p>' for fault in report.faults)
     verdict = faults or '<p class="good">Every accepted mail was finished.</p>'
+    verdict += "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)
     drawn = "\n".join(f"<figure>{svg[svg.index('<svg') :]}</figure>" for svg in figures.values())
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style></head>

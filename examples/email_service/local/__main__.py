@@ -46,7 +46,7 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--redis", metavar="URL", help="use this Redis instead of one of our own")
     parser.add_argument("--bare", action="store_true", help="neither Prometheus nor Bull Board, even if installed")
     parser.add_argument(
-        "--directory", type=Path, metavar="DIR", help="keep logs and Redis data there (default: nowhere)"
+        "--directory", type=Path, metavar="DIR", help="keep logs, process ids and Redis data there (default: not)"
     )
     return parser.parse_args(arguments)
 

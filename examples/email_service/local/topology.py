@@ -7,8 +7,9 @@
 """
 
 import os
+import signal
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -78,6 +79,7 @@ class Instance:
     environment: dict[str, str]
     starts: int = 0
     child: Program | None = None
+    is_ready: bool = False
 
     @property
     def url(self) -> str:
@@ -85,11 +87,14 @@ class Instance:
         return f"http://{HOST}:{self.port}"
 
     async def start(self, logs: Path) -> None:
-        """Start it and wait until it is ready; the log of an earlier run stays."""
+        """Start it and wait until it is ready; its process id is in a file, the log of an earlier run stays."""
         self.starts += 1
+        self.is_ready = False
         log = logs / (f"{self.name}.log" if self.starts == 1 else f"{self.name}.{self.starts}.log")
         self.child = await launch(self.name, [sys.executable, "-m", self.module], log, self.environment)
+        await anyio.Path(logs / f"{self.name}.pid").write_text(f"{self.child.pid}\n")
         await self.child.wait_for_event("listening" if self.module == API else "worker ready")
+        self.is_ready = True
 
 
 class Topology:
@@ -135,14 +140,18 @@ class Topology:
 
     async def supervise(self) -> None:
         """Start again what ends by itself, until cancelled."""
+        async with anyio.create_task_group() as tasks:
+            for instance in self.instances:
+                tasks.start_soon(self._supervise, instance)
+
+    async def _supervise(self, instance: Instance) -> None:
         while True:
             await anyio.sleep(_WATCH_S)
-            for instance in self.instances:
-                if instance.child is not None and instance.child.has_ended:
-                    self._say(f"{instance.name} has ended; starting it again")
-                    await anyio.sleep(_RESTART_DELAY_S)
-                    await instance.start(self.plan.directory)
-                    self._say(f"{instance.name} is back")
+            if instance.child is not None and instance.child.has_ended:
+                self._say(f"{instance.name} has ended; starting it again")
+                await anyio.sleep(_RESTART_DELAY_S)
+                await instance.start(self.plan.directory)
+                self._say(f"{instance.name} is back")
 
     def table(self) -> Iterator[tuple[str, str]]:
         """Name and address of everything that runs."""
@@ -225,14 +234,17 @@ class Topology:
             async with anyio.create_task_group() as tasks:
                 for instance in self.instances:
                     if instance.child is not None:
-                        tasks.start_soon(self._end, instance.child, self.plan.shutdown_timeout + 5)
+                        # One that was still starting may not know yet what to do at SIGTERM.
+                        good = {0} if instance.is_ready else {0, -signal.SIGTERM}
+                        tasks.start_soon(self._end, instance.child, self.plan.shutdown_timeout + 5, good)
 
-    async def _end(self, child: Child, timeout: float) -> None:
-        """SIGTERM and wait, also when we are cancelled; what ends badly is a fault."""
+    async def _end(self, child: Child, timeout: float, good: Collection[int] = (0,)) -> None:
+        """SIGTERM and wait, also when we are cancelled; another status than the good ones is a fault."""
         with anyio.CancelScope(shield=True):
             try:
                 status = await child.terminate(timeout)
             except ChildFailed as failure:
                 self.faults.append(str(failure))
             else:
-                self.faults.extend([f"{child.name} ended with exit status {status} after SIGTERM"] if status else [])
+                if status not in good:
+                    self.faults.append(f"{child.name} ended with exit status {status} after SIGTERM")
