@@ -22,6 +22,7 @@ REASONS: Final[dict[str, str]] = {
     "146": "a client-level key prefix exists in ioredis only",
     "149": "connections are opened at the first command, so no producer waits for readiness",
     "207": "custom repeat strategies are not offered",
+    "232": "readers of events are async iterators: there is no run to switch off or to call twice (workers: E44, E45)",
     "250-253": "cancellation by the user is not built yet",
     "254-255": "sandbox files do not apply to Python",
     "256": "telemetry is not built yet",

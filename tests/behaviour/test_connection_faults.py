@@ -131,6 +131,7 @@ async def test_a_network_that_is_silent_from_the_start_ends_at_the_deadline(prox
 async def test_a_blocking_pop_on_a_silent_network_ends_a_margin_after_its_block_time(
     proxy: Proxy, through_proxy: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """E143."""
     monkeypatch.setattr("pyqueue._redis.commands.BLOCK_MARGIN_S", 0.2)
     lane = through_proxy.lane(blocking=True)
     await lane.execute("PING")
@@ -397,6 +398,7 @@ async def test_too_old_servers_and_evictions_are_warned_of_once(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """E147."""
     monkeypatch.setattr("pyqueue._redis.server_check.OLDEST", (99, 0))
     with own_server.client() as admin:
         admin.config_set("maxmemory-policy", "allkeys-lru")
@@ -407,6 +409,19 @@ async def test_too_old_servers_and_evictions_are_warned_of_once(
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
     assert "is too old" in caplog.text
     assert "noeviction" in caplog.text
+
+
+async def test_a_server_that_tells_no_version_is_used_all_the_same(
+    own_server: RedisServer, to_own_server: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E148: nothing is refused for its version, so there is no check to skip."""
+    with own_server.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "default", "-info")
+
+    await to_own_server.check_server()
+
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert await to_own_server.commands.execute("PING")
 
 
 async def test_a_sound_server_is_not_warned_of(to_own_server: Connection, caplog: pytest.LogCaptureFixture) -> None:

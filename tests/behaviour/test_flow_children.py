@@ -256,6 +256,26 @@ async def test_dependencies_are_read_in_pages(bed: FlowBed) -> None:
     assert await tree.job.dependencies_count() == (3, 597, 0, 0)
 
 
+@pytest.mark.needs_server
+@pytest.mark.parametrize("backend", ["redis"])
+async def test_pages_hold_every_child_once(bed: FlowBed) -> None:
+    """E257: of a set and of a hash, each large enough for many pages."""
+    tree = await bed.producer.add(node("P", *(node(f"A{i:03}", queue="c") for i in range(700))))
+    for number in range(350):
+        await complete(bed.queue("c"), number)
+
+    found: dict[str, list[str]] = {"processed": [], "unprocessed": []}
+    for kind, keys in found.items():
+        cursor = -1
+        while cursor:
+            page = await tree.job.dependencies_page(kind, max(cursor, 0), count=30)
+            keys += page.children
+            cursor = page.cursor
+
+    assert sorted(found["processed"]) == [bed.key(f"A{i:03}", "c") for i in range(350)]
+    assert sorted(found["unprocessed"]) == [bed.key(f"A{i:03}", "c") for i in range(350, 700)]
+
+
 async def test_failed_and_ignored_dependencies_are_read_in_pages(bed: FlowBed) -> None:
     """E191."""
     policies = [{"failParentOnFailure": True}] * 3 + [{"ignoreDependencyOnFailure": True}]

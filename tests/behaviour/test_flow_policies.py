@@ -12,6 +12,7 @@ from tests.support.flow_bed import FlowBed, node
 
 pytestmark = pytest.mark.anyio
 
+STALLED = "job stalled more than allowable limit"
 FAIL_PARENT: dict[str, Any] = {"failParentOnFailure": True}
 IGNORE: dict[str, Any] = {"ignoreDependencyOnFailure": True}
 REMOVE: dict[str, Any] = {"removeDependencyOnFailure": True}
@@ -207,6 +208,40 @@ async def test_policies_apply_to_jobs_that_stalled_too_often(bed: FlowBed) -> No
     await bed.work(fails(), "q", "c", stalled_interval=30)
 
     assert (await bed.reach("P", JobState.FAILED)).failed_reason == f"child {bed.key('A', 'c')} failed"
+
+
+_IGNORED = {"A": STALLED}
+
+
+@pytest.mark.parametrize(
+    ("policy", "parent", "failures", "rule", "is_kept"),
+    [
+        ("failParentOnFailure", JobState.FAILED, {}, True, False),
+        ("continueParentOnFailure", JobState.COMPLETED, _IGNORED, 0, False),
+        ("removeDependencyOnFailure", JobState.COMPLETED, {}, 1, True),
+        ("ignoreDependencyOnFailure", JobState.COMPLETED, _IGNORED, False, True),
+        ("ignoreDependencyOnFailure", JobState.COMPLETED, _IGNORED, {"age": 60}, True),
+        ("failParentOnFailure", JobState.FAILED, {}, {"count": 0}, False),
+    ],
+    ids=str,
+)
+async def test_a_child_whose_workers_died_too_often_fails_by_its_options(
+    bed: FlowBed, policy: str, parent: JobState, failures: dict[str, str], rule: Any, is_kept: bool
+) -> None:
+    """E120."""
+    await bed.producer.add(node("P", node("A", queue="c", removeOnFail=rule, **{policy: True})))
+    queue: Queue[Any, Any] = bed.queue("c")
+    await take(queue)
+    await queue._store.commands.execute("DEL", bed.key("A:lock", "c"))
+
+    await bed.work(lambda job: None, "q", "c", stalled_interval=30, max_stalled_count=0)
+
+    ended = await bed.reach("P", parent)
+    assert (await ended.ignored_children_failures()) == {bed.key(name, "c"): why for name, why in failures.items()}
+    if is_kept:
+        assert (await bed.reach("A", JobState.FAILED, "c")).failed_reason == STALLED
+    else:
+        await bed.gone("A", "c")
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,7 @@ async def test_the_log_is_appended_bounded_and_cleared(queue: Queue[Any, Any]) -
 
 
 async def test_a_delayed_job_is_promoted(queue: Queue[Any, Any]) -> None:
+    """E94."""
     first = await queue.add("first", delay=60_000)
     second = await queue.add("second", delay=60_000, priority=1)
 
@@ -86,6 +87,7 @@ async def test_a_delayed_job_is_promoted(queue: Queue[Any, Any]) -> None:
 
 
 async def test_only_a_delayed_job_can_be_promoted_or_delayed_again(queue: Queue[Any, Any]) -> None:
+    """E93, E94."""
     job = await queue.add("a")
 
     with pytest.raises(JobNotInState) as caught:
@@ -96,6 +98,7 @@ async def test_only_a_delayed_job_can_be_promoted_or_delayed_again(queue: Queue[
 
 
 async def test_the_delay_counts_anew_from_now(queue: Queue[Any, Any]) -> None:
+    """E93."""
     first = await queue.add("first", delay=60_000)
     await queue.add("second", delay=30_000)
 
@@ -157,6 +160,7 @@ async def test_a_bad_priority_is_refused(queue: Queue[Any, Any], priority: Any) 
 
 
 async def test_a_failed_job_runs_again(queue: Queue[Any, Any]) -> None:
+    """E103."""
     await queue.add("a")
     await fail(queue)
     job = await reread(queue, await queue.add("b"))
@@ -174,6 +178,7 @@ async def test_a_failed_job_runs_again(queue: Queue[Any, Any]) -> None:
 
 
 async def test_a_retry_can_forget_the_counters(queue: Queue[Any, Any]) -> None:
+    """E103."""
     await queue.add("a")
     failed = await reread(queue, await fail(queue))
 
@@ -184,6 +189,7 @@ async def test_a_retry_can_forget_the_counters(queue: Queue[Any, Any]) -> None:
 
 
 async def test_a_completed_job_runs_again_on_demand(queue: Queue[Any, Any]) -> None:
+    """E103."""
     await queue.add("a")
     job = await reread(queue, await complete(queue, {"x": 1}))
     assert job.return_value == {"x": 1}
@@ -249,6 +255,7 @@ async def test_a_job_gives_up_its_deduplication_id_only_while_it_owns_it(queue: 
 
 
 async def test_verbs_on_a_job_that_is_gone_are_errors(queue: Queue[Any, Any]) -> None:
+    """E104."""
     job = await queue.add("a", delay=60_000)
     await queue.jobs.remove(job.id)
 

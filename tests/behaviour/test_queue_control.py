@@ -226,6 +226,7 @@ async def test_a_queue_can_be_used_again_after_it_was_obliterated(queue: Queue[A
 
 
 async def test_the_event_stream_can_be_cut(queue: Queue[Any, Any], redis_client: Any) -> None:
+    """E234."""
     await queue.add_bulk([{"name": "a"}] * 300)
 
     await queue.trim_events(100)

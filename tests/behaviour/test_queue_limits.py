@@ -25,7 +25,7 @@ async def test_without_limits_there_are_none(queue: Queue[Any, Any]) -> None:
 
 
 async def test_the_concurrency_holds_over_all_workers(queue: Queue[Any, Any]) -> None:
-    """E9"""
+    """E76, E9"""
     await queue.add_bulk([{"name": "a"}] * 5)
     await queue.limits.set_concurrency(2)
 

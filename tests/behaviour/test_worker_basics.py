@@ -322,7 +322,7 @@ async def test_events_tell_the_life_of_a_worker_in_order(queue: AnyQueue, start_
 
 
 async def test_drained_is_emitted_once_per_idle_period(queue: AnyQueue, start_worker: StartWorker) -> None:
-    """E75."""
+    """E230, E75."""
     drained: list[int] = []
     worker = await start_worker(lambda job: None, concurrency=10)
     worker.on("drained", lambda: drained.append(1))

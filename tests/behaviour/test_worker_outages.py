@@ -156,7 +156,7 @@ async def test_an_outage_is_logged_once_and_waited_out(
 async def test_a_worker_on_a_silent_network_works_again_after_its_return(
     queue: Queue[Any, Any], proxy: Proxy, prefix: str
 ) -> None:
-    """Half-open connections: nothing is refused, nothing answers."""
+    """E143: Half-open connections: nothing is refused, nothing answers."""
     async with Worker("q", lambda job: None, connection=proxy.url, prefix=prefix, drain_delay=200) as worker:
         await wait_until(lambda: "nothing to claim" in worker.health().reason)
         proxy.mode = Mode.SILENT
@@ -193,7 +193,7 @@ async def test_an_outage_has_one_line_at_its_beginning_and_one_at_its_end(
 
 
 async def test_close_hands_nothing_to_a_dead_server_and_does_not_hang(tmp_path: Path, prefix: str) -> None:
-    """E138: the server dies with a job running; the close is bounded by its deadline and a grace."""
+    """E140, E138: the server dies with a job running; the close is bounded by its deadline and a grace."""
     with RedisServer.started(tmp_path) as server:
         async with (
             Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue,

@@ -59,7 +59,7 @@ async def test_a_job_that_succeeds_at_its_last_attempt_completes(queue: AnyQueue
 
 @pytest.mark.parametrize("backoff", [Backoff.fixed(60), Backoff.exponential(30), 60])
 async def test_a_backoff_delays_the_retry(queue: AnyQueue, start_worker: StartWorker, backoff: Any) -> None:
-    """E97: the delay is visible on the job, and the retry does not come early."""
+    """E90, E97: the delay is visible on the job, and the retry does not come early."""
     times: list[float] = []
     delays: list[int] = []
 

@@ -171,6 +171,7 @@ BLOCKED: list[dict[str, Any]] = [{"meta": {"paused": "1"}}, {"meta": {"concurren
 
 @pytest.mark.parametrize("keys", BLOCKED, ids=["paused", "full"])
 async def test_a_blocked_queue_hands_out_nothing_but_promotes(bench: Bench, keys: dict[str, Any]) -> None:
+    """E89."""
     await bench.seed({**ready("1"), **jobs("2"), "delayed": Zset({"2": 5, "3": (NOW + 9) * 4096}), **keys})
 
     ran = await bench.run("settle_and_claim", **exchange(claim=5))
@@ -369,6 +370,7 @@ async def test_a_rate_limit_bounds_a_claim(
 
 
 async def test_a_used_up_limit_forbids_to_claim_but_not_to_promote(bench: Bench) -> None:
+    """E164."""
     await bench.seed({**ready("1"), **jobs("2"), "delayed": Zset({"2": 5}), "meta": {"max": "2"}, "limiter": "2"})
     await bench.client.pexpire(f"{bench.base}limiter", 60_000)
 

@@ -83,6 +83,7 @@ async def test_a_deduplication_id_of_another_job_stays(bench: Bench) -> None:
 
 
 async def test_a_parent_of_the_same_queue_goes_with_its_last_pending_child(bench: Bench) -> None:
+    """E27."""
     parent = f"{bench.base}p"
     await bench.seed(
         {
@@ -110,6 +111,7 @@ async def test_a_parent_of_the_same_queue_goes_with_its_last_pending_child(bench
 
 
 async def test_a_parent_in_another_queue_becomes_ready_without_an_event(bench: Bench) -> None:
+    """E29."""
     other = bench.base.removesuffix("q:") + "other:"
     await bench.client.hset(f"{other}p", mapping={"name": "p"})
     await bench.client.zadd(f"{other}waiting-children", {"p": 5})

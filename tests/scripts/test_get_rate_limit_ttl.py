@@ -28,6 +28,7 @@ CASES: list[tuple[str, dict[str, Any], str | None, int, bool]] = [
 async def test_it_answers_the_life_of_the_window_when_the_limit_is_reached(
     bench: Bench, keys: dict[str, Any], counter: str | None, max_jobs: int, is_limited: bool
 ) -> None:
+    """E162."""
     await bench.seed(keys)
     if counter is not None:
         await bench.client.set(f"{bench.base}limiter", counter, px=60_000)

@@ -27,6 +27,7 @@ async def test_a_job_without_priority_goes_to_the_back_of_the_wait_list(bench: B
 
 
 async def test_a_job_with_priority_goes_into_its_line(bench: Bench) -> None:
+    """E94."""
     await bench.seed({"delayed": Zset({"1": 9}), "pc": "6", "1": {"delay": "5", "priority": "2"}})
 
     ran = await bench.run("promote_job", job_id="1")
@@ -41,6 +42,7 @@ async def test_a_job_with_priority_goes_into_its_line(bench: Bench) -> None:
 
 
 async def test_a_paused_queue_gets_no_marker(bench: Bench) -> None:
+    """E94."""
     await bench.seed({"delayed": Zset({"1": 9}), "meta": {"paused": "1"}, "1": {"delay": "5", "priority": "0"}})
 
     ran = await bench.run("promote_job", job_id="1")

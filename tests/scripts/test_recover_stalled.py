@@ -109,6 +109,7 @@ SCHEDULERS: list[tuple[dict[str, Any], bool]] = [
 async def test_iterations_of_a_living_scheduler_may_stall_without_limit(
     bench: Bench, keys: dict[str, Any], doomed: bool
 ) -> None:
+    """E124."""
     await bench.seed({**marked("1", stc="9", rjk="s"), **keys})
 
     ran = await bench.run("recover_stalled", **args())

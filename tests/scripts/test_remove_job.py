@@ -73,6 +73,7 @@ async def test_the_pending_iteration_of_a_scheduler_stays(bench: Bench) -> None:
 
 
 async def test_an_owned_deduplication_id_is_free_again(bench: Bench) -> None:
+    """E225."""
     await bench.seed({"wait": ["1"], "1": {"deid": "d"}, "de:d": "1", "dn:d": {"name": "x"}})
 
     ran = await bench.run("remove_job", job_id="1", with_children=1)

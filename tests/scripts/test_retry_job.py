@@ -129,6 +129,7 @@ async def test_a_child_that_its_parent_does_not_know_stays_unknown_to_it(bench: 
 
 @pytest.mark.parametrize(("keys", "code"), [({}, -1), ({"1": {"name": "a"}, "completed": Zset({"1": 9})}, -3)])
 async def test_a_job_in_another_state_is_left_alone(bench: Bench, keys: dict[str, Any], code: int) -> None:
+    """E104."""
     await bench.seed(keys)
 
     ran = await bench.run("retry_job", **args())

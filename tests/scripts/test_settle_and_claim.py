@@ -196,6 +196,7 @@ async def test_a_claim_alone_never_says_drained(bench: Bench) -> None:
 
 
 async def test_several_finishes_say_drained_once_and_last(bench: Bench) -> None:
+    """E230."""
     await bench.seed(active("1", "2"))
 
     rows = [settled("1", "completed", "1"), settled("2", "failed", "boom", stacktrace=STACK, attempts=9)]

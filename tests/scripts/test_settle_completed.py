@@ -166,6 +166,7 @@ async def test_the_children_of_one_job_do_not_hold_back_another(bench: Bench) ->
 
 
 async def test_a_queue_without_settings_gets_the_default_cap_of_events(bench: Bench) -> None:
+    """E63."""
     await bench.seed(active("1"))
     await bench.client.delete(f"{bench.base}meta")
 

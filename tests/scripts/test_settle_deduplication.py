@@ -30,6 +30,7 @@ def others(ran: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("row", FINISHES, ids=FINISHED)
 async def test_the_end_of_the_owner_frees_its_id(bench: Bench, row: tuple[Any, ...]) -> None:
+    """E224."""
     await bench.seed({**active("1", deid="D"), "de:D": "1"})
 
     ran = await bench.run("settle_and_claim", [row], **exchange())
@@ -111,6 +112,7 @@ PLACES: list[tuple[dict[str, Any], dict[str, str], dict[str, Any]]] = [
 async def test_the_job_kept_back_goes_where_its_options_say(
     bench: Bench, options: dict[str, Any], fields: dict[str, str], keys: dict[str, Any]
 ) -> None:
+    """E227."""
     opts = json.dumps({"de": {"id": "D"}, **options})
     await bench.seed({**active("1", deid="D"), "de:D": "1", "dn:D": kept_back(opts=opts), "wait": ["x"]})
 

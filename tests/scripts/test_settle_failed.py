@@ -90,6 +90,7 @@ async def test_a_parent_may_fail_with_children_pending(bench: Bench) -> None:
 async def test_a_failure_of_a_job_that_is_not_ours_changes_nothing(
     bench: Bench, kind: str, keys: dict[str, Any], code: int
 ) -> None:
+    """E105."""
     seeds = {**active("1"), "stalled": {"1"}, **keys}
     await bench.seed({key: value for key, value in seeds.items() if value is not None})
 
@@ -158,6 +159,7 @@ async def test_a_retried_job_goes_behind_those_of_its_priority(bench: Bench) -> 
 
 
 async def test_due_jobs_go_before_a_retried_one(bench: Bench) -> None:
+    """E100."""
     keys = {"delayed": Zset({"2": NOW * 4096, "3": (NOW + 2) * 4096}), "2": {"delay": "5", "priority": "0"}}
     await bench.seed({**active("1"), **keys})
 

@@ -69,6 +69,7 @@ async def test_all_are_kept_without_a_policy(bench: Bench) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_young_are_kept_by_age(bench: Bench, kind: str) -> None:
+    """E58."""
     await bench.seed(active("1"))
     await finished(bench, kind, 2, age_s=10)
     await finished(bench, kind, 1, age_s=9, first=2)
@@ -79,6 +80,7 @@ async def test_the_young_are_kept_by_age(bench: Bench, kind: str) -> None:
 
 
 async def test_age_and_count_apply_together(bench: Bench) -> None:
+    """E58."""
     await bench.seed(active("1"))
     await finished(bench, "completed", 2, age_s=10)
     await finished(bench, "completed", 3, age_s=9, first=2)
@@ -89,6 +91,7 @@ async def test_age_and_count_apply_together(bench: Bench) -> None:
 
 
 async def test_a_limit_bounds_what_age_removes_the_newest_first(bench: Bench) -> None:
+    """E58, E61."""
     await bench.seed(active("1"))
     await finished(bench, "completed", 5, age_s=10)
 
@@ -172,6 +175,7 @@ async def test_policies_apply_in_the_order_of_the_outcomes(
 
 
 async def test_a_deduplication_id_of_a_job_that_falls_under_a_policy_stays(bench: Bench) -> None:
+    """E225."""
     await bench.seed({**active("1"), "de:D": "old000"})
     await finished(bench, "completed", 1)
     await bench.client.hset(f"{bench.base}old000", "deid", "D")

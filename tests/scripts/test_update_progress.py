@@ -27,6 +27,7 @@ async def test_a_missing_job_is_an_error(bench: Bench) -> None:
 
 @pytest.mark.needs_server
 async def test_the_stream_is_capped(bench: Bench, backend: str) -> None:
+    """E53."""
     if backend == "fake":
         pytest.skip("fakeredis trims exactly, a server by whole nodes of about 100 entries")
     await bench.seed({"1": {"name": "a"}, "meta": {"opts.maxLenEvents": "1"}})

@@ -37,6 +37,7 @@ def outage(jitter: float = 1.0, monotonic: Monotonic | None = None) -> Outage:
 
 
 def test_delays_double_up_to_the_cap() -> None:
+    """E145."""
     clock = Monotonic()
     down = outage(monotonic=clock)
 
@@ -122,4 +123,5 @@ def test_a_success_while_up_says_nothing(caplog: pytest.LogCaptureFixture) -> No
     ids=repr,
 )
 def test_only_what_passes_with_time_is_an_outage(error: Exception, expected: bool) -> None:
+    """E144."""
     assert is_outage(error) is expected

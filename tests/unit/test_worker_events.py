@@ -36,6 +36,7 @@ async def test_listeners_are_called_in_order_until_removed() -> None:
 
 
 async def test_a_raising_listener_becomes_an_error_event_and_the_others_are_called() -> None:
+    """E231."""
     callbacks, heard = Callbacks("w"), list[Any]()
     fault = ValueError("listener")
 
