@@ -175,6 +175,32 @@ async def test_a_processor_that_swallows_its_cancellation_completes(queue: AnyQu
     assert (await stored(queue, job)).return_value == "finished in time"
 
 
+async def test_a_processor_that_swallows_every_cancellation_is_left_behind(
+    queue: AnyQueue, make_worker: MakeWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The close is bounded, says which job it left running, and hands back what can be handed back."""
+    released = asyncio.Event()
+
+    async def process(job: Job[Any, Any]) -> None:
+        while job.name == "stubborn" and not released.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await released.wait()
+        await released.wait()
+
+    stubborn, tame = await queue.add("stubborn"), await queue.add("tame")
+    worker = make_worker(process, concurrency=2)
+    running = asyncio.create_task(worker.run())
+    await reach(queue, [stubborn, tame], JobState.ACTIVE)
+
+    with anyio.fail_after(9):
+        await worker.close(timeout=0.1)
+        await running
+
+    assert f"job {stubborn.id} (stubborn) of queue q swallows its cancellation" in caplog.text
+    assert await tame.state() is JobState.WAITING
+    released.set()
+
+
 async def test_a_slot_works_on_after_its_job_was_cancelled(
     queue: AnyQueue, start_worker: StartWorker, redis_client: Any, prefix: str
 ) -> None:

@@ -65,5 +65,7 @@ class Closing:
         patience_s = min(lock_s, MAX_PATIENCE_S) if self._deadline == math.inf else GRACE_S
         waited_s = 0.0
         while waited_s < (EMPTY_HANDED_S if outage.is_down and not engine.unsettled else patience_s):
+            if slots.running and not engine.unsettled:
+                return  # nothing is left but processors that swallow their cancellation
             await anyio.sleep(_LOOK_S)
             waited_s += _LOOK_S
