@@ -69,9 +69,11 @@ class Bench:
             report = worker.report()
             return figures([report], before, self.state(), skip)
 
-    def intervals(self, concurrency: int, produce: Callable[[], Any], jobs: int) -> tuple[Report, ServerState]:
+    def intervals(
+        self, concurrency: int, produce: Callable[[], Any], jobs: int, **fields: Any
+    ) -> tuple[Report, ServerState]:
         """Start a worker, see that it is up, let `produce` add so many jobs; what it measured, and the state before."""
-        with self.start("work", skip=GREETINGS, concurrency=concurrency, timings=True) as worker:
+        with self.start("work", skip=GREETINGS, concurrency=concurrency, timings=True, **fields) as worker:
             worker.go()
             self.add(GREETINGS, "paced", rate=200)
             if not worker.await_count(GREETINGS):

@@ -72,7 +72,7 @@ def _prepare_python(system: System) -> Environment:
         system=system,
         executable=python,
         command=(python, "-m", f"benchmarks.systems.{system.program}"),
-        variables={"PYTHONPATH": str(CHECKOUT)},
+        variables={"PYTHONPATH": str(CHECKOUT), **dict(system.variables)},
         version=described["version"],
         dependencies=described["dependencies"],
     )

@@ -49,6 +49,8 @@ class Task:
     keep_results: bool = True
     timings: bool = False
     """work: report, per job, its start minus the time in its data ("at")."""
+    delays: bool = False
+    """work: delayed jobs will come."""
     uvloop: bool = False
 
     def to_json(self) -> str:

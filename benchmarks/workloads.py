@@ -108,7 +108,7 @@ def delayed(bench: Bench) -> Figures:
     """Delayed jobs fall due evenly over 5 s; how late each starts, and whether one starts early."""
     number, span_s = bench.jobs(10_000), 5.0
     report, _ = bench.intervals(
-        100, lambda: bench.add(number, "delayed", span_s=span_s, lead_s=longer.lead_s(bench)), number
+        100, lambda: bench.add(number, "delayed", span_s=span_s, lead_s=longer.lead_s(bench)), number, delays=True
     )
     longer.complete(report, number)
     early = sum(offset < -EARLY_TOLERANCE_S for offset in report.offsets)
@@ -125,17 +125,18 @@ WORKLOADS: Final = (
     ),
     Workload(
         "process_10", "process, concurrency 10, results kept", process(20_000, 10, keep=True),
-        "jobs_per_s", THROUGHPUT, frozenset({"keep"}),
+        "jobs_per_s", THROUGHPUT, frozenset({"keep", "concurrency"}),
     ),
     Workload(
         "process_100", "process, concurrency 100, results kept", process(30_000, 100, keep=True),
-        "jobs_per_s", THROUGHPUT, frozenset({"keep"}),
+        "jobs_per_s", THROUGHPUT, frozenset({"keep", "concurrency"}),
     ),
     Workload(
         "process_100_removed", "process, concurrency 100, results removed", process(30_000, 100, keep=False),
-        "jobs_per_s", THROUGHPUT, frozenset({"remove"}),
+        "jobs_per_s", THROUGHPUT, frozenset({"remove", "concurrency"}),
     ),
-    Workload("process_two", "process, two worker processes, 100 each", two_workers, "jobs_per_s", THROUGHPUT),
+    Workload("process_two", "process, two worker processes, 100 each", two_workers, "jobs_per_s", THROUGHPUT,
+             frozenset({"concurrency"})),
     Workload("limit_process", "the server alone: settle and claim", longer.limit_process, "jobs_per_s",
              ("redis_cpu_us", "redis_busy", "client_cpu_us"), only=frozenset({"pyqueue"})),
     Workload("limit_add", "the server alone: add", longer.limit_add, "jobs_per_s",

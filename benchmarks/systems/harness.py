@@ -7,7 +7,6 @@ calls `run_async` or `run_sync`; so every system does the same work, measured by
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import os
 import sys
@@ -40,7 +39,7 @@ class Recorder:
         self.count = 0
         self.first = self.last = 0.0
         self.offsets: list[float] = []
-        self._numbers = itertools.count(1)  # its next() is atomic, += in threads is not
+        self._lock = threading.Lock()  # some systems run their jobs in threads
         self._skip = task.skip
         self._jobs = task.jobs
         self._timings = task.timings
@@ -49,12 +48,13 @@ class Recorder:
     def __call__(self, data: Data) -> None:
         """A job has started."""
         now = time.monotonic()
-        number = self.count = next(self._numbers)
-        if number == self._skip + 1:
-            self.first = now
-        if self._timings and number > self._skip:
-            self.offsets.append(now - data["at"])
-        self.last = now
+        with self._lock:
+            self.count = number = self.count + 1
+            if number == self._skip + 1:
+                self.first = now
+            if self._timings and number > self._skip:
+                self.offsets.append(now - data["at"])
+            self.last = now
         if number == self._jobs:
             self._done()
 
