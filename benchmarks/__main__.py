@@ -29,7 +29,9 @@ from benchmarks.workloads import BY_NAME as WORKLOADS
 COMPARED_IN_QUICK: Final = ("pyqueue", "bullmq", "bullmq-port")
 COMPARED_IN_BARS: Final = ("pyqueue", "pyqueue-uvloop", "bullmq", "bullmq-port")
 #: Left out of a quick run: they take minutes by themselves, or repeat what others show.
-NOT_IN_QUICK: Final = frozenset({"process_100_removed", "process_two", "latency_500", "memory_completed"})
+NOT_IN_QUICK: Final = frozenset(
+    {"process_100_removed", "process_two", "latency_500", "memory_completed", "slow_log", "soak"}
+)
 QUICK_SCALE: Final = 0.5
 
 T = TypeVar("T")
@@ -96,7 +98,7 @@ def _default_systems(options: argparse.Namespace) -> Sequence[str]:
 
 def _default_workloads(options: argparse.Namespace) -> Sequence[str]:
     if options.command == "bars":
-        return bars.needed_workloads()
+        return [name for name in bars.needed_workloads() if not (options.quick and name in NOT_IN_QUICK)]
     return [name for name in WORKLOADS if not (options.quick and name in NOT_IN_QUICK)]
 
 

@@ -49,15 +49,16 @@ def limit_process(bench: Bench) -> Figures:
     """pyqueue's own settle_and_claim, driven by a client that pipelines: what the server alone sustains."""
     jobs = bench.jobs(60_000)
     bench.add(jobs)
-    return _limit(bench, "process", jobs)
+    return limit(bench, "process", jobs)
 
 
 def limit_add(bench: Bench) -> Figures:
     """pyqueue's own add_jobs, driven by a client that pipelines."""
-    return _limit(bench, "add", bench.jobs(60_000))
+    return limit(bench, "add", bench.jobs(60_000))
 
 
-def _limit(bench: Bench, mode: str, jobs: int) -> Figures:
+def limit(bench: Bench, mode: str, jobs: int) -> Figures:
+    """Drive one of pyqueue's scripts by a client that pipelines: `process` or `add`."""
     task = Task("limit", bench.server.port, jobs=jobs, mode=mode, payload_bytes=bench.payload_bytes)
     command = (bench.environment.executable, "-m", "benchmarks.systems.pyqueue_limit")
     with Program(command, bench.environment.variables, task).ready() as client:

@@ -11,14 +11,10 @@ from typing import Final
 
 from benchmarks.bench import Bench, Figures
 from benchmarks.environments import Environment, NotInstalled, prepare
-from benchmarks.program import ProgramError
 from benchmarks.results import Results, Sample, Skipped, describe_machine
 from benchmarks.server import RedisServer
 from benchmarks.systems.catalogue import System
 from benchmarks.workloads import Workload
-
-#: What a failed run of a system may raise; the others go on.
-FAILURES: Final = (ProgramError, TimeoutError, ValueError, KeyError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +36,11 @@ def run(plan: Plan) -> Results:
         results = Results(describe_machine(server.version, {**options, "quick": plan.quick}))
         environments = _prepare_all(plan.systems, results)
         progress = Progress(_number_of_runs(plan, environments))
-        for workload in plan.workloads:
-            _run_workload(plan, workload, environments, server, results, progress)
+        try:
+            for workload in plan.workloads:
+                _run_workload(plan, workload, environments, server, results, progress)
+        except KeyboardInterrupt:
+            print("interrupted: what follows was measured before", file=sys.stderr, flush=True)
     return results
 
 
@@ -142,7 +141,7 @@ def _run_once(plan: Plan, workload: Workload, environment: Environment, server: 
     bench = Bench(server, environment, plan.scale, plan.quick, plan.payload_bytes)
     try:
         return workload.run(bench), tuple(bench.notes)
-    except FAILURES as error:
+    except Exception as error:  # noted and said; an hour of other measurements goes on
         return error
 
 
@@ -156,8 +155,8 @@ def _note(
 ) -> None:
     name = environment.system.name
     if isinstance(outcome, Exception):
-        results.skipped.append(Skipped(workload.name, name, f"failed: {outcome}"))
-        progress.say(workload, environment, f"FAILED: {outcome}")
+        results.skipped.append(Skipped(workload.name, name, f"failed: {type(outcome).__name__}: {outcome}"))
+        progress.say(workload, environment, f"FAILED: {type(outcome).__name__}: {outcome}")
         return
     figures, notes = outcome
     results.samples.append(Sample(workload.name, name, repetition, figures, notes))

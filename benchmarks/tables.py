@@ -31,6 +31,11 @@ HEADINGS: Final = {
     "script_commands_per_s": "inside scripts/s",
     "cpu_percent": "CPU %",
     "redis_cpu_percent": "Redis CPU %",
+    "slowest_ms": "slowest ms",
+    "above_2_ms": "calls above 2 ms",
+    "script_calls_made": "script calls",
+    "growth_mb": "growth MB",
+    "resident_mb": "resident MB",
     "import_ms": "import ms",
     "import_cpu_ms": "CPU ms",
     "dependencies": "dependencies",
@@ -120,7 +125,7 @@ def bars_grid(verdicts: Sequence[Verdict]) -> Grid:
 def _with_unit(value: float | None, bar: Bar) -> str:
     if value is None:
         return "-"
-    return f"{number(value)} {bar.unit}".strip() if bar.unit in {"ms", "%"} else f"{number(value)}{bar.unit}"
+    return f"{number(value)} {bar.unit}".strip() if bar.unit in {"ms", "%", "MB"} else f"{number(value)}{bar.unit}"
 
 
 def show(grid: Grid, console: Console) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import longer
+from benchmarks import endurance, longer
 from benchmarks.bench import Bench, Figures, figures, milliseconds
 from benchmarks.importing import importing
 
@@ -173,6 +173,14 @@ WORKLOADS: Final = (
     Workload(
         "import", "import time", importing, "import_ms", ("import_cpu_ms", "dependencies", "extras_imported"),
         lower_is_better=True, repeats=False,
+    ),
+    Workload(
+        "slow_log", "script calls with 1,000,000 jobs waiting, delayed, completed", endurance.slow_log, "slowest_ms",
+        ("above_2_ms", "script_calls_made"), only=frozenset({"pyqueue"}), lower_is_better=True, repeats=False,
+    ),
+    Workload(
+        "soak", "memory of a worker over 1,000,000 jobs", endurance.soak, "growth_mb", ("resident_mb",),
+        only=frozenset({"pyqueue"}), lower_is_better=True, repeats=False,
     ),
 )  # fmt: skip
 BY_NAME: Final = {workload.name: workload for workload in WORKLOADS}
