@@ -4,6 +4,7 @@
     python -m benchmarks --quick            pyqueue, BullMQ for Node and its Python port, in under two minutes
     python -m benchmarks bars               what pyqueue promises of its speed, measured: met or missed
     python -m benchmarks show [FILE]        the tables of a stored run
+    python -m benchmarks page [FILE]        put a stored run into docs/explanation/benchmarks.md, with plots
     python -m benchmarks list               systems and workloads
 
 The first run installs the peers into benchmarks/.cache, each into an environment of its own. A redis-server is started
@@ -21,7 +22,7 @@ from typing import Final, TypeVar
 from rich.console import Console
 
 from benchmarks import bars, tables
-from benchmarks.results import DIRECTORY, Results, history_path, load
+from benchmarks.results import DIRECTORY, REFERENCE, Results, history_path, load
 from benchmarks.runner import Plan, run
 from benchmarks.systems import catalogue
 from benchmarks.workloads import BY_NAME as WORKLOADS
@@ -45,6 +46,8 @@ def main() -> int:
         return _list()
     if options.command == "show":
         return _show(load(options.file or _latest()), bars_only=False)
+    if options.command == "page":
+        return _update_page(load(options.file or _latest()))
     try:
         plan = _plan(options)
     except KeyError as error:
@@ -61,8 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", nargs="?", choices=("run", "bars", "show", "list"), default="run")
-    parser.add_argument("file", nargs="?", type=Path, help="show: a stored run (default: the latest)")
+    parser.add_argument("command", nargs="?", choices=("run", "bars", "show", "page", "list"), default="run")
+    parser.add_argument("file", nargs="?", type=Path, help="show, page: a stored run (default: the latest)")
     parser.add_argument("--quick", action="store_true", help="fewer jobs, one repetition, three systems")
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAMES",
@@ -130,6 +133,17 @@ def _show_notes(results: Results, console: Console) -> None:
     for sample in results.samples:
         for note in sample.notes:
             console.print(f"{sample.workload}, {sample.system}: {note}", highlight=False, markup=False)
+
+
+def _update_page(results: Results) -> int:
+    from benchmarks import page, plots  # matplotlib is optional, and takes a second
+
+    results.save(REFERENCE)
+    for path in plots.draw_all(results, page.PLOTS):
+        print(path)
+    page.update(results)
+    print(page.PAGE)
+    return 0
 
 
 def _list() -> int:
