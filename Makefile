@@ -111,7 +111,7 @@ dist: $(DEV_READY) ## Build the sdist and the wheel into dist/
 
 .PHONY: clean
 clean: ## Remove the virtual environment, caches and build results
-	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/*/node_modules
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/*/node_modules benchmarks/.cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN_READY): pyproject.toml

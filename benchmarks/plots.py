@@ -59,6 +59,7 @@ def _bars(results: Results, path: Path, title: str, workloads: Sequence[str], fi
     )
     for axis, workload in zip(axes[0], workloads, strict=True):
         _bars_of_one(axis, results, workload, systems, figure)
+    axes[0][0].invert_yaxis()  # all of them, because they share it: the first system on top
     shape.suptitle(title)
     return _save(shape, path)
 
@@ -71,7 +72,6 @@ def _bars_of_one(axis: Any, results: Results, workload: str, systems: Sequence[s
     positions = range(len(systems))
     axis.barh(positions, medians, xerr=(below, above), color=_colours(systems), error_kw={"linewidth": 0.8})
     axis.set_yticks(positions, [results.systems[system]["title"] for system in systems])
-    axis.invert_yaxis() if not axis.yaxis_inverted() else None
     axis.set_title(LABELS[workload], fontsize=9)
     axis.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(4))

@@ -17,6 +17,8 @@ from typing import Final
 import redis
 
 START_TIMEOUT_S: Final = 10
+#: Another process may take the free port before the server binds it.
+PORT_ATTEMPTS: Final = 5
 #: FLUSHALL of a million jobs takes a while.
 REPLY_TIMEOUT_S: Final = 120
 
@@ -30,6 +32,18 @@ class RedisServer:
 
     def __enter__(self) -> RedisServer:
         self._directory = tempfile.TemporaryDirectory(prefix="pyqueue-bench-")
+        for attempt in range(PORT_ATTEMPTS):
+            self._start()
+            try:
+                self.version = self._await_start()
+            except redis.ConnectionError:
+                if self._process.poll() is None or attempt == PORT_ATTEMPTS - 1:
+                    raise
+            else:
+                break
+        return self
+
+    def _start(self) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -39,8 +53,6 @@ class RedisServer:
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         self.client = redis.Redis(port=self.port, socket_timeout=REPLY_TIMEOUT_S)
-        self.version = self._await_start()
-        return self
 
     def empty(self) -> None:
         """No keys, counters at zero; synchronous, so that no background thread frees memory during a measurement."""

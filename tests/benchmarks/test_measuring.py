@@ -1,0 +1,257 @@
+"""The pure parts of the benchmarks: statistics, figures per job, bars, tables, the page, what is read from Redis."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import bars, endurance, longer, page, plots, tables
+from benchmarks.bench import figures, milliseconds
+from benchmarks.program import Report, ServerState
+from benchmarks.results import REFERENCE, Results, Sample, Skipped, history_path, load
+from benchmarks.runner import NOT_MEANT, refusal
+from benchmarks.statistics import percentile, summarize
+from benchmarks.systems import catalogue
+from benchmarks.task import Task
+from benchmarks.workloads import BY_NAME
+from pyqueue._redis import scripts
+
+
+def make_results(*samples: Sample) -> Results:
+    about = {
+        "at": "2026-01-01T00:00:00+00:00", "commit": "abc", "processor": "CPU", "cores": 2, "memory_gib": 4,
+        "platform": "Linux", "python": "3.11.0", "server": "Redis 7", "load_average": 0.1, "repetitions": 2,
+        "payload_bytes": 200, "scale": 1.0, "quick": False,
+    }  # fmt: skip
+    systems = {
+        name: {"title": catalogue.BY_NAME[name].title, "version": "1.0", "settings": "defaults", "scale": 1.0}
+        for name in ("pyqueue", "bullmq")
+    }
+    return Results(about, systems, list(samples))
+
+
+def rate(system: str, repetition: int, jobs_per_s: float, **more: float) -> Sample:
+    return Sample("process_100", system, repetition, {"jobs_per_s": jobs_per_s, **more})
+
+
+def test_a_summary_is_the_median_with_its_extremes() -> None:
+    summary = summarize([3.0, 1.0, 2.0])
+    assert summary == (2.0, 1.0, 3.0)
+    assert summary.spread == 1.0
+
+
+def test_nothing_has_no_summary_and_no_percentile() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        summarize([])
+    with pytest.raises(ValueError, match="no values"):
+        percentile([], 50)
+    with pytest.raises(ValueError, match="between 0 and 100"):
+        percentile([1.0], 101)
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(0, 1), (50, 50), (95, 95), (99, 99), (100, 100)])
+def test_a_percentile_is_the_nearest_rank(percent: float, expected: float) -> None:
+    assert percentile([float(n) for n in range(100, 0, -1)], percent) == expected
+
+
+def test_intervals_are_told_in_milliseconds() -> None:
+    told = milliseconds([0.001, 0.002, 0.003, -0.001])
+    assert (told["p50_ms"], told["p99_ms"], told["min_ms"], told["max_ms"]) == pytest.approx((1, 3, -1, 3))
+
+
+def state(cpu_s: float, memory: int, network: int, **calls: int) -> ServerState:
+    return ServerState(cpu_s, calls, memory, network)
+
+
+def test_figures_are_per_job_and_rates_leave_the_warm_up_out() -> None:
+    before = state(1.0, 1000, 500, evalsha=10, get=5)
+    after = state(1.5, 3000, 2500, evalsha=20, get=5, hset=90)
+    got = figures([Report(count=100, first=10.0, last=19.0, cpu_s=0.2, offsets=[])], before, after, skip=10)
+    assert got == pytest.approx(
+        {
+            "jobs": 100,
+            "jobs_per_s": 10.0,
+            "client_cpu_us": 2000.0,
+            "redis_cpu_us": 5000.0,
+            "script_calls": 0.1,
+            "commands": 1.0,
+            "network_bytes": 20.0,
+            "memory_bytes": 20.0,
+        }
+    )
+
+
+def test_two_workers_together_work_from_the_first_start_to_the_last_end() -> None:
+    nothing = state(0, 0, 0)
+    reports = [
+        Report(60, first=1.0, last=3.0, cpu_s=0, offsets=[]),
+        Report(40, first=2.0, last=6.0, cpu_s=0, offsets=[]),
+    ]
+    assert figures(reports, nothing, nothing)["jobs_per_s"] == 20.0
+
+
+def test_too_few_jobs_give_no_rate() -> None:
+    nothing = state(0, 0, 0)
+    with pytest.raises(ValueError, match="too few for a rate"):
+        figures([Report(10, 1.0, 1.0, 0, [])], nothing, nothing, skip=10)
+
+
+def test_a_task_survives_the_command_line() -> None:
+    task = Task("produce", 6379, jobs=5, mode="paced", rate=500.0)
+    assert Task.from_json(task.to_json()) == task
+
+
+def test_results_are_stored_and_read_again(tmp_path: Path) -> None:
+    results = make_results(rate("pyqueue", 0, 10.0), Sample("slow_log", "pyqueue", 0, {"slowest_ms": 1.5}, ("a note",)))
+    results.skipped.append(Skipped("add_bulk", "arq", "has no feature: bulk"))
+    path = tmp_path / "run.json"
+    results.save(path)
+    assert load(path) == results
+
+
+def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"format": 0}))
+    with pytest.raises(ValueError, match="has format 0"):
+        load(path)
+
+
+def test_a_run_gets_a_file_of_its_own() -> None:
+    path = history_path({"commit": "abc"}, now=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert path.name == "20260102T030405Z-abc.json"
+
+
+def test_ratios_are_taken_between_repetitions_that_ran_side_by_side() -> None:
+    results = make_results(
+        rate("pyqueue", 0, 30), rate("bullmq", 0, 10), rate("pyqueue", 1, 8), rate("bullmq", 1, 4),
+        rate("pyqueue", 2, 50), rate("bullmq", 2, 10),
+    )  # fmt: skip
+    assert results.ratio("process_100", "jobs_per_s", "pyqueue", "bullmq") == 3.0
+    assert results.ratio("process_100", "jobs_per_s", "pyqueue", "arq") is None
+
+
+@pytest.mark.parametrize(("ours", "word"), [(15, "MISSED"), (20, "met"), (29, "met"), (30, "moonshot")])
+def test_a_bar_is_missed_met_or_far_exceeded(ours: float, word: str) -> None:
+    results = make_results(rate("pyqueue", 0, ours), rate("bullmq", 0, 10))
+    assert bars.judge(results)[0].word == word
+
+
+def test_a_bar_that_must_stay_low_is_judged_the_other_way_round() -> None:
+    late = {"p50_ms": 12.0, "p99_ms": 40.0, "early": 0}
+    words = {
+        v.bar.title: v.word
+        for v in bars.judge(make_results(Sample("delayed", "pyqueue", 0, late)))
+        if v.value is not None
+    }
+    assert list(words.values()) == ["MISSED", "met", "met"]
+
+
+def test_a_bar_without_a_measurement_says_so() -> None:
+    assert {verdict.word for verdict in bars.judge(make_results())} == {"not measured"}
+
+
+def test_the_cpu_of_client_and_redis_compares_where_rates_are_noise() -> None:
+    results = make_results(
+        rate("pyqueue", 0, 10, client_cpu_us=10.0, redis_cpu_us=15.0),
+        rate("bullmq", 0, 10, client_cpu_us=60.0, redis_cpu_us=40.0),
+    )
+    assert bars.judge(results)[0].by_cpu == 4.0
+
+
+def test_every_bar_names_workloads_that_exist() -> None:
+    assert set(bars.needed_workloads()) <= set(BY_NAME)
+
+
+def test_a_table_shows_who_is_ahead_and_by_how_much() -> None:
+    results = make_results(rate("pyqueue", 0, 12_345, commands=2.5), rate("bullmq", 0, 24_690, commands=14))
+    grid = tables.workload_grid(results, BY_NAME["process_100"])
+    assert grid is not None
+    assert grid.headings == ("", "jobs/s", "low..high", "pyqueue is", "commands/job")
+    assert grid.rows == [("pyqueue", "12,345", "", "", "2.5"), ("BullMQ (Node)", "24,690", "", "2x WORSE", "14.0")]
+
+
+def test_a_table_of_what_should_be_low_compares_the_other_way_round() -> None:
+    results = make_results(
+        Sample("memory_waiting", "pyqueue", 0, {"bytes": 500.0}),
+        Sample("memory_waiting", "bullmq", 0, {"bytes": 1000.0}),
+    )
+    grid = tables.workload_grid(results, BY_NAME["memory_waiting"])
+    assert grid is not None
+    assert grid.rows[1][3] == "2x better"
+
+
+def test_a_busy_machine_is_said() -> None:
+    results = make_results()
+    assert tables.warning(results) == ""
+    results.about["load_average"] = 3.5
+    assert "rates and latencies are noise" in tables.warning(results)
+
+
+def test_commands_inside_scripts_are_told_from_those_of_clients() -> None:
+    lines = [
+        b"+OK",
+        b'+1700000000.100000 [0 127.0.0.1:5000] "evalsha" "abc" "0"',
+        b'+1700000000.100001 [0 lua] "hget" "bull:q:meta" "paused"',
+        b'+1700000000.100002 [0 lua] "set" "a" "[0 127.0.0.1:5000] \\"x\\""',
+        b'+1700000000.200000 [0 127.0.0.1:5001] "bzpopmin" "bull:q:marker" "5"',
+    ]
+    assert longer.count_monitored(lines) == (2, 2)
+
+
+def test_growth_is_judged_by_adding_and_processing_together() -> None:
+    costs = {"add_us@1000": 10.0, "process_us@1000": 30.0, "add_us@1000000": 12.0, "process_us@1000000": 38.0}
+    assert longer.worst_ratio(costs) == 1.25
+
+
+def entry(command: str, duration: int) -> dict[str, Any]:
+    return {"command": command.encode(), "duration": duration}
+
+
+def test_slow_calls_bear_the_names_of_their_scripts() -> None:
+    sha = scripts.load("settle_and_claim").sha
+    slow = endurance.script_calls(
+        [entry(f"EVALSHA {sha} 20 a b", 2500), entry("FLUSHALL", 9000), entry("EVAL x 0", 700)]
+    )
+    assert slow == [("settle_and_claim", 2500), ("(first call, with its text)", 700)]
+    assert endurance.describe("9 waiting", slow)[0] == (
+        "9 waiting: settle_and_claim: slowest 2.50 ms, 1 calls above 2 ms, 1 above 0.5 ms"
+    )
+
+
+def test_a_system_without_a_feature_is_left_out_and_the_reason_is_said() -> None:
+    assert refusal(BY_NAME["add_bulk"], catalogue.BY_NAME["arq"]) == "has no feature: bulk"
+    assert refusal(BY_NAME["limit_add"], catalogue.BY_NAME["arq"]) == NOT_MEANT
+    assert refusal(BY_NAME["growth"], catalogue.BY_NAME["bullmq"]) == ""
+    assert refusal(BY_NAME["growth"], catalogue.BY_NAME["bullmq"], quick=True) == NOT_MEANT
+
+
+def test_every_system_has_only_features_that_exist() -> None:
+    assert all(system.features <= catalogue.ALL for system in catalogue.SYSTEMS)
+    assert {feature for workload in BY_NAME.values() for feature in workload.needs} == catalogue.ALL
+
+
+def test_a_page_gets_figures_only_between_its_markers() -> None:
+    results = make_results(rate("pyqueue", 0, 10), rate("bullmq", 0, 25))
+    text = "before\n<!-- begin: losses -->\nold\n<!-- end: losses -->\nafter\n"
+    assert page.render(text, results) == (
+        "before\n<!-- begin: losses -->\n- process, concurrency 100, results kept: BullMQ (Node) is 2.5 times better.\n"
+        "<!-- end: losses -->\nafter\n"
+    )
+
+
+def test_the_page_says_what_the_reference_run_measured() -> None:
+    assert page.render(page.PAGE.read_text(), load(REFERENCE)) == page.PAGE.read_text(), (
+        "run `python -m benchmarks page benchmarks/results/reference.json`"
+    )
+
+
+def test_the_same_results_draw_the_same_plots(tmp_path: Path) -> None:
+    results = make_results(rate("pyqueue", 0, 10), rate("bullmq", 0, 25))
+    first, second = (plots.draw_all(results, tmp_path / name) for name in ("a", "b"))
+    assert [path.name for path in first] == ["process.svg"]
+    assert first[0].read_text() == second[0].read_text()
+    assert "concurrency 100" in first[0].read_text()

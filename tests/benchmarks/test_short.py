@@ -1,0 +1,44 @@
+"""One tiny run of the benchmarks as a user starts them, with pyqueue alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.results import load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# Six processes of Python start one after another, which takes a few seconds, and longer beside other tests.
+@pytest.mark.timeout(60)
+@pytest.mark.needs_server
+def test_a_tiny_run_measures_stores_and_prints(tmp_path: Path) -> None:
+    stored = tmp_path / "run.json"
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--scale", "0.02", "--output", str(stored),
+         "--only", "pyqueue,add_bulk,process_10,limit_process"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    results = load(stored)
+    assert [sample.workload for sample in results.samples] == ["add_bulk", "process_10", "limit_process"], run.stderr
+    adding, processing, limit = (sample.figures for sample in results.samples)
+    assert adding["jobs"] == 600
+    assert adding["script_calls"] == pytest.approx(0.01, abs=0.002)  # 100 jobs per call
+    assert processing["jobs"] == 400
+    assert limit["jobs"] == 1200
+    assert limit["redis_cpu_us"] > 0
+    assert "share of the server's own limit" not in run.stdout  # its two halves were not both measured
+    assert "process, concurrency 10, results kept" in run.stdout
+
+
+def test_an_unknown_name_is_refused_with_the_way_to_find_the_right_one() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--only", "pyqeue"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "there is no system or workload pyqeue; `python -m benchmarks list` lists them" in run.stderr
