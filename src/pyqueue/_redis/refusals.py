@@ -63,6 +63,9 @@ _BY_CLASS: Final[tuple[tuple[type[RedisError], str], ...]] = (
 # "OOM command ..." | "-OOM ..." | "Error running script (call to f_...): @user_script:1: -OOM command ..."
 _IN_TEXT: Final = re.compile(rf"(?:^|: )-?({'|'.join(REMEDIES)}) ")
 
+# What a client without a password hears when its command has more than ten parts, as calls of scripts have.
+_UNAUTHENTICATED: Final = "Protocol error: unauthenticated"
+
 # A permission that a script lacks has no code of its own: Valkey and newer Redis | Redis 7.0.
 _NO_PERMISSION_IN_SCRIPT: Final = re.compile(
     r"ACL failure in script: |The user executing the script can't (?:run|access) "
@@ -79,6 +82,8 @@ def code_of(error: BaseException) -> str:
     if not isinstance(error, ResponseError):
         return ""
     text = str(error)
+    if _UNAUTHENTICATED in text:
+        return "NOAUTH"
     found = _IN_TEXT.search(text)
     if found:
         return found[1]
