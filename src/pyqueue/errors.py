@@ -149,7 +149,7 @@ class RedisRefused(PyqueueError):
     """The server refused the command: out of memory, read only, no permission, loading and the like."""
 
     def __init__(self, message: str = "", *, code: str = "") -> None:
-        """`code` is the first word of the server's answer, such as OOM or READONLY."""
+        """`code` is the first word of the server's answer, such as OOM or READONLY; TLS: certificates do not fit."""
         super().__init__(message)
         self.code = code
 

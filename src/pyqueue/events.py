@@ -158,13 +158,15 @@ class QueueEvents:
     ) -> None:
         """`last_event_id`: read what comes after it; `$` is now, `0` the oldest kept.
 
-        `blocking_timeout` (timedelta or ms) is how long one read waits; it bounds nothing that a user sees.
+        `blocking_timeout` (timedelta or ms) is how long one read waits; it bounds nothing that a user sees. Raises
+        ConfigurationError as `Queue` does.
         """
         self.queue: Final = check_queue_name(queue)
         self._block_ms = milliseconds(blocking_timeout, "blocking_timeout", minimum=1)
         self._connection = Connection.open(connection)
         self._is_ours = not isinstance(connection, Connection)
-        self._store = Store(self._connection.commands, QueueKeys(check_prefix(prefix), queue))
+        self._connection.check_prefix(check_prefix(prefix))
+        self._store = Store(self._connection.commands, QueueKeys(prefix, queue))
         self._outage = Outage(f"events of {queue}: {self._connection.url_safe}")
         self._last_event_id = last_event_id
         self._lane: Commands | None = None

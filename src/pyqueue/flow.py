@@ -23,7 +23,7 @@ from pyqueue._flows.reading import read_flow
 from pyqueue._flows.staging import Staged, Staging
 from pyqueue._flows.tree import JobNode, job_nodes
 from pyqueue._redis.connection import Connection
-from pyqueue._redis.keys import QueueKeys, has_hash_tag
+from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.outage import Outage
 from pyqueue._store.adding import Added, AddReply, AddStatus
 from pyqueue._store.coalescing import AddBuffer
@@ -31,7 +31,7 @@ from pyqueue._store.flows import MAX_NODES, FlowRow, NodeSkipped, StageReply, ad
 from pyqueue._store.listening import FinishListener
 from pyqueue._store.sender import Sender
 from pyqueue._store.store import Store
-from pyqueue.errors import AddOutcomeUnknown, BulkAddError, ConfigurationError, PyqueueError
+from pyqueue.errors import AddOutcomeUnknown, BulkAddError, PyqueueError
 from pyqueue.names import check_prefix, check_queue_name
 from pyqueue.options import JobOptions, QueueOptions
 from pyqueue.queue import ADD_DEADLINE_S, ADD_TRY_S, ConnectionSource
@@ -68,10 +68,7 @@ class FlowProducer:
         self._options = {check_queue_name(n): QueueOptions.model_validate(o) for n, o in queues_options.items()}
         self._connection = Connection.open(connection)
         self._is_ours = not isinstance(connection, Connection)
-        if self._connection.is_cluster and not has_hash_tag(self.prefix):
-            raise ConfigurationError(
-                f"prefix is {self.prefix!r}: on Redis Cluster it needs a hash tag, such as '{{bull}}'"
-            )
+        self._connection.check_prefix(self.prefix)
         self._clock = clock
         self._sender = Sender(Outage(f"flows: {self._connection.url_safe}"))
         self._buffer: AddBuffer[FlowRow] = AddBuffer(self._send, MAX_NODES)

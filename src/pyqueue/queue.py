@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.connection import AnyRedis, Connection
-from pyqueue._redis.keys import QueueKeys, has_hash_tag
+from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.replies import number
 from pyqueue._store import controlling, inspecting
@@ -90,10 +90,7 @@ class Queue(Generic[DataT, ResultT]):
         self.options: Final = QueueOptions.model_validate(options)
         self._connection = Connection.open(connection)
         self._is_ours = not isinstance(connection, Connection)
-        if self._connection.is_cluster and not has_hash_tag(self.options.prefix):
-            raise ConfigurationError(
-                f"prefix is {self.options.prefix!r}: on Redis Cluster it needs a hash tag, such as '{{bull}}'"
-            )
+        self._connection.check_prefix(self.options.prefix)
         keys = QueueKeys(self.options.prefix, self.name)
         self._finishes = FinishListener(
             Store(self._connection.commands, keys, clock),
@@ -226,7 +223,7 @@ class Queue(Generic[DataT, ResultT]):
     async def workers(self) -> list[dict[str, str]]:
         """Connected workers of this queue, as CLIENT LIST describes them (`name`, `addr`, `age`, ...). One round trip.
 
-        On a cluster only those that wait on the node that is asked.
+        A worker shows while its connection that waits for jobs is open; on a cluster that is on the queue's node.
         """
         own = f"{self.options.prefix}:{base64.b64encode(self.name.encode()).decode()}"
         clients = await inspecting.list_clients(self._store)
@@ -320,12 +317,10 @@ class Queue(Generic[DataT, ResultT]):
                 return removed
 
     async def _forget_senders(self) -> None:
-        """Delete exchange records of this queue. On a cluster they run out by themselves, within minutes."""
-        cursor = 0
-        while not self._connection.is_cluster:
+        """Delete exchange records of this queue."""
+        cursor = await controlling.forget_senders(self._store, 0, limit=1000)
+        while cursor:
             cursor = await controlling.forget_senders(self._store, cursor, limit=1000)
-            if not cursor:
-                return
 
 
 def _one_of(options: JobOptions | Mapping[str, Any] | None, fields: JobOptionFields) -> JobOptions | None:

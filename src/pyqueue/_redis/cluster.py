@@ -20,10 +20,11 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError,
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pyqueue._redis.links import Carrier, Link, Links
+from pyqueue._redis.links import CLOSED, Carrier, Link, Links
 from pyqueue._redis.packing import pack
 from pyqueue._redis.replies import text
 from pyqueue._redis.sources import ServerSource
+from pyqueue._redis.tls import TlsContext
 
 Address = tuple[str, int]
 
@@ -49,6 +50,7 @@ class ClusterSource:
         self._slots: dict[int, Address] = {}
         self._ranges: list[tuple[int, int, Address]] = []
         self._reading = asyncio.Lock()
+        self._tls = TlsContext()
         host, port = self._seeds[0]
         self.label = f"cluster {host}:{port}"
         self.node(self._seeds[0])  # a wrong option shows now
@@ -65,7 +67,8 @@ class ClusterSource:
     def node(self, address: Address) -> ServerSource:
         """How to connect to one node."""
         host, port = address
-        return ServerSource(self._class, {**self._settings, "host": host, "port": port}, f"cluster node {host}:{port}")
+        settings = {**self._settings, "host": host, "port": port}
+        return ServerSource(self._class, settings, f"cluster node {host}:{port}", self._tls)
 
     async def owner(self, slot: int) -> Address:
         """The node that serves a slot, as far as we know."""
@@ -110,7 +113,7 @@ class ClusterSource:
                 # Nodes found once are asked, too, when those of the start have gone.
                 self._seeds = list(dict.fromkeys([*self._seeds, *(address for _, _, address in ranges)]))
                 return ranges
-        raise RedisConnectionError(f"{self.label}: no node tells the map of slots: {problem}")
+        raise RedisConnectionError(f"{self.label}: no node tells the map of slots: {problem}") from problem
 
     def _reachable(self, host: str, port: int) -> Address:
         return self._remap((host, port)) if self._remap else (host, port)
@@ -126,11 +129,13 @@ class ClusterLinks:
         self._size = size
         self._client_name = client_name
         self._nodes: dict[Address, Links] = {}
+        self._closed = False
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         slot = key_slot(key.encode()) if key is not None else 0
         address = await self._source.owner(slot)
         asking = False
+        moving: TryAgainError | None = None
         for _ in range(_MAX_HOPS):
             try:
                 if asking:
@@ -139,20 +144,26 @@ class ClusterLinks:
             except AskError as error:  # and its subclass MovedError
                 asking = not isinstance(error, MovedError)
                 address = self._source.moved(slot, error, address)
-            except TryAgainError:
+            except TryAgainError as error:
+                moving = error
                 await asyncio.sleep(_TRY_AGAIN_S)
             except (RedisConnectionError, RedisTimeoutError, ClusterDownError, asyncio.CancelledError):
                 self._source.forget()  # cancelled is also what the deadline does, and its node may be gone
                 raise
+        if moving is not None:
+            raise moving
         raise RedisConnectionError(f"{self._source.label}: slot {slot} was redirected {_MAX_HOPS} times")
 
     async def aclose(self) -> None:
+        self._closed = True
         for node in self._nodes.values():
             await node.aclose()
 
     def _node(self, address: Address) -> Links:
         node = self._nodes.get(address)
         if node is None:
+            if self._closed:
+                raise RedisConnectionError(CLOSED)
             dial = partial(self._source.node(address).dial, self._client_name)
             node = self._nodes[address] = Links(dial, size=self._size)
         return node

@@ -41,8 +41,11 @@ class Commands(Protocol):
         """Run a script; one round trip, two where the server does not know it yet."""
         ...
 
-    async def execute(self, *command: Arg, timeout_s: float | None = None) -> Any:
-        """Run any other command; one round trip. A blocking command's deadline defaults to its block time + 5 s."""
+    async def execute(self, *command: Arg, timeout_s: float | None = None, at: str | None = None) -> Any:
+        """Run any other command; one round trip. A blocking command's deadline defaults to its block time + 5 s.
+
+        `at`: a key; a cluster runs a command that names no key (SCAN, CLIENT LIST) on that key's node.
+        """
         ...
 
     async def aclose(self) -> None:
@@ -78,11 +81,11 @@ class RedisCommands:
         except NoScriptError:
             return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, deadline_s)
 
-    async def execute(self, *command: Arg, timeout_s: float | None = None) -> Any:
+    async def execute(self, *command: Arg, timeout_s: float | None = None, at: str | None = None) -> Any:
         if timeout_s is None:
             block_s = block_time_s(command)
             timeout_s = self._deadline_s if block_s is None else block_s + BLOCK_MARGIN_S
-        reply = await self._exchange(pack(command), key_of(command), timeout_s)
+        reply = await self._exchange(pack(command), at or key_of(command), timeout_s)
         return as_resp2(str(command[0]).upper(), reply) if self._carrier.may_speak_resp3 else reply
 
     async def aclose(self) -> None:

@@ -101,7 +101,7 @@ class Connection:
                 error,
             )
             return cls(_SharedSource(pool), can_derive=False, deadline_s=deadline_s)
-        commands = RedisCommands(BorrowedLinks(pool), label=source.label, deadline_s=deadline_s)
+        commands = RedisCommands(BorrowedLinks(pool, size=POOL_SIZE), label=source.label, deadline_s=deadline_s)
         return cls(source, commands=commands, deadline_s=deadline_s)
 
     @property
@@ -129,9 +129,10 @@ class Connection:
     def check_prefix(self, prefix: str) -> None:
         """Refuse a prefix whose keys a cluster would spread over its nodes; ConfigurationError names the remedy."""
         if self.is_cluster and not has_hash_tag(prefix):
+            tagged = f"{{{prefix.strip('{}') or 'bull'}}}"
             raise ConfigurationError(
                 f"on a cluster the prefix needs a hash tag, so that all keys of a queue are on one node: "
-                f"use prefix='{{{prefix}}}' instead of {prefix!r}"
+                f"use prefix={tagged!r} instead of {prefix!r}"
             )
 
     async def check_server(self) -> None:
@@ -167,7 +168,7 @@ class _SharedSource:
         self._pool = pool
 
     def links(self, size: int, client_name: str | None) -> Carrier:
-        return BorrowedLinks(self._pool)
+        return BorrowedLinks(self._pool, size=size)
 
     def for_another_loop(self) -> _SharedSource:
         return self

@@ -21,6 +21,7 @@ from pyqueue._redis.refusals import WRONG_SERVER, code_of
 
 #: Time for name resolution, TCP, TLS, AUTH and SELECT together; a server that takes longer counts as unreachable.
 CONNECT_TIMEOUT_S: Final = 5.0
+CLOSED: Final = "this connection to Redis has been closed by its owner"
 
 
 class Wire(Protocol):
@@ -87,7 +88,7 @@ class Link:
         self._transport = _transport(wire)
         if self._closed:  # while it was being opened
             await self.drop()
-            raise RedisConnectionError("this connection to Redis has been closed by its owner")
+            raise RedisConnectionError(CLOSED)
         return wire
 
     async def close(self) -> None:
@@ -129,7 +130,7 @@ class Links:
             await self._enter_loop()
         async with self._slots:
             if self._closed:
-                raise RedisConnectionError("this connection to Redis has been closed by its owner")
+                raise RedisConnectionError(CLOSED)
             link = self._free.pop()
             try:
                 return await link.exchange(packed, replies)
@@ -155,17 +156,31 @@ class Links:
 
 
 class BorrowedLinks:
-    """The pool of a client that was handed to us: we take a connection per command and give it back, never close it."""
+    """The pool of a client that was handed to us: we take a connection per command and give it back, never close it.
+
+    Up to `size` commands at a time; the others wait, and so does one that finds the pool exhausted by its owner.
+    """
 
     #: A borrowed client's own socket timeout (5 s in redis-py 8) must not cut a command short of our deadline.
     _BEYOND_DEADLINE_S: Final = 60.0
+    _POLL_S: Final = 0.01
     may_speak_resp3 = True
 
-    def __init__(self, pool: Any) -> None:
+    def __init__(self, pool: Any, *, size: int) -> None:
         self._pool = pool
+        self._size = size
+        self._slots = asyncio.Semaphore(size)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._releasing: set[asyncio.Task[None]] = set()
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
+        if self._loop is not asyncio.get_running_loop():
+            self._loop = asyncio.get_running_loop()
+            self._slots = asyncio.Semaphore(self._size)
+        async with self._slots:
+            return await self._exchange(packed, timeout_s)
+
+    async def _exchange(self, packed: bytes, timeout_s: float) -> Any:
         wire = await self._acquire()
         try:
             await wire.send_packed_command(packed, check_health=False)
@@ -182,11 +197,18 @@ class BorrowedLinks:
             await self._release(wire)
 
     async def _acquire(self) -> Wire:
-        try:
-            taking = self._pool.get_connection()
-        except TypeError:  # redis-py before 5.3 wants the command's name and does not use it
-            taking = self._pool.get_connection("EVALSHA")
-        return cast(Wire, await taking)
+        while True:
+            try:
+                taking = self._pool.get_connection()
+            except TypeError:  # redis-py before 5.3 wants the command's name and does not use it
+                taking = self._pool.get_connection("EVALSHA")
+            try:
+                return cast(Wire, await taking)
+            except RedisConnectionError as error:
+                # MaxConnectionsError, which older versions of redis-py do not raise here.
+                if str(error) != "Too many connections":
+                    raise
+            await asyncio.sleep(self._POLL_S)
 
     async def _release(self, wire: Wire) -> None:
         # A release that is cancelled at the pool's lock would lose the connection for ever (redis-py #4121).

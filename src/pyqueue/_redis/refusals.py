@@ -1,13 +1,16 @@
 """What a server's error reply means: a refusal with a remedy, or something else.
 
 A refusal is an answer of a healthy connection to a server that cannot or will not do the work now (no memory, a
-replica, no permission). Scripts wrap such replies differently in every server generation, so they are recognised inside
-the text, too. Everything else (connection errors, defects of a script) passes as it is. Called by `commands`.
+replica, no permission); so is a TLS handshake that fails over certificates. Scripts wrap such replies differently in
+every server generation, so they are recognised inside the text, too. Everything else (connection errors, defects of a
+script) passes as it is. Called by `commands`.
 """
 
 from __future__ import annotations
 
 import re
+import ssl
+from collections.abc import Iterator
 from typing import Final
 
 from redis.exceptions import (
@@ -20,6 +23,7 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from pyqueue.errors import RedisRefused
@@ -40,6 +44,7 @@ REMEDIES: Final[dict[str, str]] = {
     "CLUSTERDOWN": "the cluster is not serving this slot: wait for the failover or repair the cluster",
     "TRYAGAIN": "the slot is being moved: it answers when that is done",
     "CROSSSLOT": "the keys of this queue are on different nodes: put a hash tag into the prefix, such as {bull}",
+    "TLS": "one side does not trust the other: check authority (ssl_ca_certs), host name and client certificate",
     "NOREPLICAS": "fewer replicas are in reach than min-replicas-to-write asks for",
 }
 
@@ -58,13 +63,18 @@ _BY_CLASS: Final[tuple[tuple[type[RedisError], str], ...]] = (
     (BusyLoadingError, "LOADING"),
     (MasterDownError, "MASTERDOWN"),
     (ClusterDownError, "CLUSTERDOWN"),
+    (TryAgainError, "TRYAGAIN"),
     (NoPermissionError, "NOPERM"),
 )
 # "OOM command ..." | "-OOM ..." | "Error running script (call to f_...): @user_script:1: -OOM command ..."
 _IN_TEXT: Final = re.compile(rf"(?:^|: )-?({'|'.join(REMEDIES)}) ")
 
-# What a client without a password hears when its command has more than ten parts, as calls of scripts have.
-_UNAUTHENTICATED: Final = "Protocol error: unauthenticated"
+# SSLError.reason where waiting does not help: the server's certificate does not verify, or ours is missing or does not
+# please the server. Other breaks of a handshake are broken connections.
+_TLS_REASON: Final = re.compile(r"CERTIFICATE|UNKNOWN_CA")
+
+# A script met a key of a slot that is on its way to another node.
+_MOVING_IN_SCRIPT: Final = "attempted to access a non local key"
 
 # A permission that a script lacks has no code of its own: Valkey and newer Redis | Redis 7.0.
 _NO_PERMISSION_IN_SCRIPT: Final = re.compile(
@@ -80,13 +90,13 @@ def code_of(error: BaseException) -> str:
         if isinstance(error, kind):
             return code
     if not isinstance(error, ResponseError):
-        return ""
+        return "TLS" if any(_TLS_REASON.search(problem.reason or "") for problem in _tls_errors(error)) else ""
     text = str(error)
-    if _UNAUTHENTICATED in text:
-        return "NOAUTH"
     found = _IN_TEXT.search(text)
     if found:
         return found[1]
+    if _MOVING_IN_SCRIPT in text:
+        return "TRYAGAIN"
     return "NOPERM" if _NO_PERMISSION_IN_SCRIPT.search(text) else ""
 
 
@@ -96,3 +106,11 @@ def refusal_of(error: RedisError) -> RedisRefused | None:
     if not code:
         return None
     return RedisRefused(f"Redis refused: {error} ({code}): {REMEDIES[code]}", code=code)
+
+
+def _tls_errors(error: BaseException | None) -> Iterator[ssl.SSLError]:
+    """Errors of TLS that led to this one."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            yield error
+        error = error.__cause__ or error.__context__

@@ -25,6 +25,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from pyqueue._redis.links import Carrier, Links, Wire, abort
+from pyqueue._redis.tls import TlsContext
 from pyqueue.errors import ConfigurationError
 
 logger = logging.getLogger("pyqueue.connection")
@@ -69,8 +70,12 @@ class Source(Protocol):
 class ServerSource:
     """One server at a fixed address (TCP, TLS or Unix socket), or a fakeredis server in this process."""
 
-    def __init__(self, connection_class: type[Any], settings: dict[str, Any], label: str) -> None:
+    def __init__(
+        self, connection_class: type[Any], settings: dict[str, Any], label: str, tls: TlsContext | None = None
+    ) -> None:
+        """tls: where this is one of several servers with the same settings, what they share."""
         self.label = label
+        self._tls = tls or TlsContext()
         self._class = connection_class
         self._settings = our_settings(connection_class, settings)
         self._client_name = settings.get("client_name")
@@ -82,6 +87,7 @@ class ServerSource:
     async def dial(self, client_name: str | None) -> Wire:
         """A new connection, ready for commands; redis.ConnectionError if there is none to be had."""
         wire = self._make()
+        await self._tls.share(wire)
         await prepare(wire, client_name or self._client_name)
         return wire
 
@@ -106,6 +112,7 @@ class SentinelSource:
             raise ConfigurationError("this Sentinel client reads from replicas: pass the one of master_for()")
         self.label = f"sentinel service {pool.service_name}"
         self._borrowed = pool
+        self._tls = TlsContext()
         self._client_name = pool.connection_kwargs.get("client_name")
         given = pool.sentinel_manager
         addresses = [client.connection_pool.connection_kwargs for client in given.sentinels]
@@ -131,6 +138,7 @@ class SentinelSource:
 
     async def _dial(self, client_name: str | None) -> Wire:
         wire: Wire = self._pool.make_connection()
+        await self._tls.share(wire)
         try:
             await prepare(wire, client_name or self._client_name)
         except MasterNotFoundError:

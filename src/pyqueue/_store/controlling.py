@@ -50,19 +50,18 @@ async def obliterate(store: Store, *, force: bool, limit: int) -> tuple[bool, in
 
 async def forget_senders(store: Store, cursor: int, *, limit: int) -> int:
     """Delete exchange records of this queue found in one step of a SCAN; returns the next cursor, 0 at the end."""
-    reply = await store.commands.execute("SCAN", cursor, "MATCH", _glob(store.keys.exchange("")) + "*", "COUNT", limit)
-    found = [text(key) for key in reply[1]]
+    following, found = await _scan(store, cursor, store.keys.exchange(""), limit)
     if found:
         await store.commands.execute("DEL", *found)
-    return number(reply[0])
+    return following
 
 
 async def scan_job_ids(store: Store, cursor: int, *, limit: int) -> tuple[int, set[str]]:
     """Ids that keys begin with, found in one step of a SCAN over the queue's keys; before them the next cursor."""
     base = store.keys.base
-    reply = await store.commands.execute("SCAN", cursor, "MATCH", _glob(base) + "*", "COUNT", limit)
-    first_parts = {text(key).removeprefix(base).partition(":")[0] for key in reply[1]}
-    return number(reply[0]), first_parts - RESERVED_IDS
+    following, found = await _scan(store, cursor, base, limit)
+    first_parts = {key.removeprefix(base).partition(":")[0] for key in found}
+    return following, first_parts - RESERVED_IDS
 
 
 async def remove_orphans(store: Store, job_ids: Sequence[str]) -> list[str]:
@@ -155,3 +154,10 @@ async def trim_events(store: Store, max_events: int) -> int:
 def _glob(literal: str) -> str:
     """A text as a pattern that matches nothing else."""
     return "".join("\\" + letter if letter in "*?[]\\" else letter for letter in literal)
+
+
+async def _scan(store: Store, cursor: int, base: str, limit: int) -> tuple[int, list[str]]:
+    """The next cursor, and keys found in one step that begin with `base`; on a cluster on the queue's node."""
+    pattern = _glob(base) + "*"
+    following, found = await store.commands.execute("SCAN", cursor, "MATCH", pattern, "COUNT", limit, at=base)
+    return number(following), [text(key) for key in found]

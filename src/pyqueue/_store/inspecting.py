@@ -173,8 +173,8 @@ async def get_deduplication_owner(store: Store, deduplication_id: str) -> str:
 
 
 async def list_clients(store: Store) -> list[dict[str, str]]:
-    """Connections of this Redis, as CLIENT LIST describes them. O(clients)."""
-    rows = text(await store.commands.execute("CLIENT", "LIST")).splitlines()
+    """Connections of the server that has the queue, as CLIENT LIST describes them. O(clients)."""
+    rows = text(await store.commands.execute("CLIENT", "LIST", at=store.keys.meta)).splitlines()
     # name=value pairs; only names of our own making are without spaces for certain, the rest of such a row is lost.
     return [{name: value for name, _, value in (pair.partition("=") for pair in row.split())} for row in rows]
 

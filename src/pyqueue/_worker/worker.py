@@ -23,7 +23,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from pyqueue._redis.connection import AnyRedis, Connection
-from pyqueue._redis.keys import QueueKeys, has_hash_tag
+from pyqueue._redis.keys import QueueKeys
 from pyqueue._store.settling import ExchangeReply
 from pyqueue._worker.closing import Closing
 from pyqueue._worker.context import Context
@@ -80,10 +80,7 @@ class Worker(Generic[DataT, ResultT]):
         self._can_run = call is not None
         self._connection = Connection.open(connection)
         self._owns_connection = not isinstance(connection, Connection)
-        if self._connection.is_cluster and not has_hash_tag(self.options.prefix):
-            raise ConfigurationError(
-                f"prefix is {self.options.prefix!r}: on Redis Cluster it needs a hash tag, such as '{{bull}}'"
-            )
+        self._connection.check_prefix(self.options.prefix)
         self._parts = Parts(
             self.id,
             QueueKeys(self.options.prefix, self.queue),
