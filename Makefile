@@ -85,6 +85,11 @@ volume: $(DEV_READY) ## Operations on a million jobs: seconds, calls, the slowes
 	.ci/redis-server
 	$(BIN)/python -m tests.volume $(ARGS)
 
+.PHONY: topologies
+topologies: $(DEV_READY) ## The behaviour suite on Redis, Valkey, Cluster, Sentinel, TLS, ...; a table, about ten minutes
+	.ci/redis-server
+	$(BIN)/python -m tests.topologies -n $(WORKERS) $(ARGS)
+
 .PHONY: acceptance
 acceptance: $(DEV_READY) ## Which numbered behaviours no test cites, and why
 	$(BIN)/python -m tests.acceptance.coverage

@@ -2,12 +2,17 @@
 
 Which one to ask for:
 
-- `redis_url`: the URL for `Queue(connection=...)`; the test runs twice, on fakeredis and on a real server.
+- `source`: what `Queue(connection=...)` takes; the test runs twice, on fakeredis and on a real server.
+- `redis_url`: the same, where only a URL will do.
 - `connection`: an open `pyqueue._redis.connection.Connection` to the same database, closed afterwards.
 - `redis_client`: a plain `redis.asyncio` client of the same database, answers str; look behind pyqueue's back.
 - `prefix`: a key prefix nobody else uses.
-- `backend`: "fake" or "redis", for the rare test that must know.
+- `backend`: the kind of server, for the rare test that must know.
 - `server`: the real server alone; the test runs once, and says so with `@pytest.mark.needs_server`.
+
+A test marked `every_backend` runs on all kinds of `tests/support/backends.py`. `pytest --backend cluster` runs the
+tests that take a backend on that one, and no others; with `--backend redis` also those that take none. A test that
+cannot run on some kind is marked `not_on("cluster", reason="...")`.
 
 Asynchronous tests are marked `pytestmark = pytest.mark.anyio`. Every test begins with an empty database.
 """
@@ -20,11 +25,11 @@ from typing import Any
 
 import hypothesis
 import pytest
-from fakeredis import FakeAsyncRedis
-from redis.asyncio import Redis
 
-from pyqueue._redis import embedded
 from pyqueue._redis.connection import Connection
+from pyqueue.queue import ConnectionSource
+from tests.support.backends import OTHERS, URLS, USUAL, Backend, Backends, close_client
+from tests.support.certificates import server_speaks_tls
 from tests.support.server import RedisServer
 
 # How fast this machine is, with other tests beside this one, is no property of the code. Every run sees the same
@@ -57,44 +62,104 @@ def server(_server_process: RedisServer) -> RedisServer:
     return _server_process
 
 
-@pytest.fixture(params=["fake", "redis"])
+@pytest.fixture(scope="session")
+def _backends(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Backends]:
+    directory = tmp_path_factory.mktemp("backends")
+    with Backends(directory, lambda: request.getfixturevalue("_server_process")) as backends:
+        yield backends
+
+
+@pytest.fixture
 def backend(request: pytest.FixtureRequest) -> str:
-    """The kind of server behind `redis_url`."""
+    """The kind of server behind `source`."""
     kind: str = request.param
+    if kind == "tls" and not server_speaks_tls():
+        pytest.skip("this server was built without TLS: install redis-server")
     return kind
 
 
 @pytest.fixture
-def redis_url(backend: str, request: pytest.FixtureRequest) -> str:
-    """URL of an empty database."""
-    if backend == "fake":
-        return f"memory://test-{uuid.uuid4().hex}"
-    server: RedisServer = request.getfixturevalue("server")
-    return server.url
+def running_backend(backend: str, _backends: Backends) -> Backend:
+    """The server behind `source`, without keys."""
+    return _backends.get(backend)
 
 
 @pytest.fixture
-async def connection(redis_url: str) -> AsyncIterator[Connection]:
+async def source(running_backend: Backend, anyio_backend: str) -> AsyncIterator[ConnectionSource]:
+    """A URL of an empty database, or a client of it that is closed at the end."""
+    source = running_backend.source()
+    yield source
+    if not isinstance(source, str):
+        await close_client(source)
+
+
+@pytest.fixture
+def redis_url(running_backend: Backend) -> str:
+    """URL of an empty database."""
+    return str(running_backend.source())
+
+
+@pytest.fixture
+async def connection(source: ConnectionSource) -> AsyncIterator[Connection]:
     """An open connection of the library, closed at the end."""
-    connection = Connection.open(redis_url)
+    connection = Connection.open(source)
     yield connection
     await connection.aclose()
 
 
 @pytest.fixture
-async def redis_client(redis_url: str) -> AsyncIterator[Any]:
+async def redis_client(running_backend: Backend) -> AsyncIterator[Any]:
     """A plain client of the same database that answers str, independent of the library's connections."""
-    if redis_url.startswith("memory://"):
-        name = redis_url.removeprefix("memory://")
-        embedded.memory_source(name)  # creates the server of that name
-        client: Any = FakeAsyncRedis(server=embedded._servers[name], decode_responses=True)
-    else:
-        client = Redis.from_url(redis_url, decode_responses=True)
+    client = running_backend.observer()
     yield client
     await client.aclose()
 
 
 @pytest.fixture
-def prefix() -> str:
-    """A key prefix of this test's own."""
-    return f"t{uuid.uuid4().hex[:8]}"
+def prefix(request: pytest.FixtureRequest) -> str:
+    """A key prefix of this test's own; on a cluster with a hash tag."""
+    own = f"t{uuid.uuid4().hex[:8]}"
+    on_cluster = "backend" in request.fixturenames and request.getfixturevalue("backend") == "cluster"
+    return f"{{{own}}}" if on_cluster else own
+
+
+# ---------------------------------------------------------------------------------------------- which tests run where
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--backend", choices=(*USUAL, *OTHERS), help="run tests that take a backend on this one only")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" not in metafunc.fixturenames:
+        return
+    test = metafunc.definition
+    chosen = metafunc.config.getoption("--backend")
+    kinds = (chosen,) if chosen else (*USUAL, *(OTHERS if test.get_closest_marker("every_backend") else ()))
+    excluded = {kind: mark.kwargs["reason"] for mark in test.iter_markers("not_on") for kind in mark.args}
+    if "redis_url" in metafunc.fixturenames:
+        excluded |= dict.fromkeys(set(OTHERS) - set(URLS), "it has no URL")
+    parameters = []
+    for kind in kinds:
+        if kind in OTHERS and kind in excluded and not chosen:
+            continue
+        marks = [pytest.mark.skip(reason=f"not on {kind}: {excluded[kind]}")] if kind in excluded else []
+        if kind in OTHERS and not chosen:
+            marks.append(pytest.mark.xdist_group(kind))  # one process of a parallel run starts it, for all its tests
+        parameters.append(pytest.param(kind, marks=marks))
+    metafunc.parametrize("backend", parameters, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    chosen = config.getoption("--backend")
+    if not chosen:
+        return
+    wanted = [item for item in items if _is_wanted(item, chosen)]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(wanted)])
+    items[:] = wanted
+
+
+def _is_wanted(item: pytest.Item, chosen: str) -> bool:
+    call = getattr(item, "callspec", None)
+    takes_one = call is not None and "backend" in call.params
+    return takes_one or (chosen == "redis" and "backend" not in getattr(item, "fixturenames", ()))

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from pyqueue import Queue, Worker
+from pyqueue.queue import ConnectionSource
 from tests.support.flow_bed import FlowBed
 
 AnyQueue: TypeAlias = Queue[Any, Any]
@@ -17,18 +18,18 @@ StartWorker: TypeAlias = Callable[..., Awaitable[AnyWorker]]
 
 
 @pytest.fixture
-async def queue(redis_url: str, prefix: str) -> AsyncIterator[AnyQueue]:
+async def queue(source: ConnectionSource, prefix: str) -> AsyncIterator[AnyQueue]:
     """An empty queue named `q`."""
-    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix) as queue:
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix) as queue:
         yield queue
 
 
 @pytest.fixture
-def make_worker(redis_url: str, prefix: str) -> MakeWorker:
+def make_worker(source: ConnectionSource, prefix: str) -> MakeWorker:
     """Construct a worker of that queue; the caller starts and closes it."""
 
     def make(processor: Any = None, **options: Any) -> AnyWorker:
-        defaults: dict[str, Any] = {"connection": redis_url, "prefix": prefix}
+        defaults: dict[str, Any] = {"connection": source, "prefix": prefix}
         return Worker("q", processor, **defaults | options)
 
     return make
@@ -52,7 +53,7 @@ async def start_worker(make_worker: MakeWorker) -> AsyncIterator[StartWorker]:
 
 
 @pytest.fixture
-async def bed(redis_url: str, prefix: str) -> AsyncIterator[FlowBed]:
+async def bed(source: ConnectionSource, prefix: str) -> AsyncIterator[FlowBed]:
     """A producer of flows with its queues and workers."""
-    async with FlowBed(redis_url, prefix) as bed:
+    async with FlowBed(source, prefix) as bed:
         yield bed

@@ -23,18 +23,19 @@ from pyqueue.events import (
     ProgressEvent,
     RetriesExhaustedEvent,
 )
+from pyqueue.queue import ConnectionSource
 from tests.support.proxy import Mode, Proxy
 from tests.support.server import RedisServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_backend]
 
 AnyQueue = Queue[Any, Any]
 
 
 @pytest.fixture
-async def events(redis_url: str, prefix: str) -> AsyncIterator[QueueEvents]:
+async def events(source: ConnectionSource, prefix: str) -> AsyncIterator[QueueEvents]:
     """A reader of the queue `q`, from now on."""
-    async with QueueEvents("q", connection=redis_url, prefix=prefix) as events:
+    async with QueueEvents("q", connection=source, prefix=prefix) as events:
         yield events
 
 
@@ -104,14 +105,14 @@ async def test_a_delayed_job_tells_when_it_is_due(queue: AnyQueue, events: Queue
     assert delayed.due_ms == job.timestamp + 60_000
 
 
-async def test_reading_begins_where_it_is_told_to(queue: AnyQueue, redis_url: str, prefix: str) -> None:
+async def test_reading_begins_where_it_is_told_to(queue: AnyQueue, source: ConnectionSource, prefix: str) -> None:
     await queue.add("one")
     await queue.add("two")
 
-    async with QueueEvents("q", connection=redis_url, prefix=prefix, last_event_id="0") as all_events:
+    async with QueueEvents("q", connection=source, prefix=prefix, last_event_id="0") as all_events:
         first = await take(all_events, 2)
         place = all_events.last_event_id
-    async with QueueEvents("q", connection=redis_url, prefix=prefix, last_event_id=place) as the_rest:
+    async with QueueEvents("q", connection=source, prefix=prefix, last_event_id=place) as the_rest:
         second = await take(the_rest, 2)
 
     assert [getattr(event, "job_name", "") for event in first + second] == ["one", "", "two", ""]

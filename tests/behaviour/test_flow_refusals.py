@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import pytest
-from redis.asyncio.cluster import RedisCluster
 
 from pyqueue import (
     ConfigurationError,
@@ -18,6 +17,7 @@ from pyqueue import (
     UnknownOption,
 )
 from pyqueue._flows.plan import MAX_DEPTH
+from pyqueue.queue import ConnectionSource
 from tests.support.by_hand import take
 from tests.support.flow_bed import FlowBed, Tree, node
 
@@ -157,17 +157,9 @@ async def test_a_default_that_contradicts_a_node_is_refused(bed: FlowBed) -> Non
         await bed.producer.add(node("P", node("A", ignoreDependencyOnFailure=True)), queue_defaults=defaults)
 
 
-async def test_large_integers_are_refused_in_queues_that_ask_for_it(bed: FlowBed, redis_url: str) -> None:
+async def test_large_integers_are_refused_in_queues_that_ask_for_it(bed: FlowBed, source: ConnectionSource) -> None:
     strict: Any = {"c": {"strictInts": True}}
-    async with FlowProducer(connection=redis_url, prefix=bed.prefix, queues_options=strict) as producer:
+    async with FlowProducer(connection=source, prefix=bed.prefix, queues_options=strict) as producer:
         await producer.add({**LEAF, "data": 2**60})
         with pytest.raises(PayloadError):
             await producer.add({**LEAF, "queueName": "c", "data": 2**60})
-
-
-async def test_a_cluster_needs_a_hash_tag() -> None:
-    cluster: Any = RedisCluster(host="127.0.0.1", port=1)
-    with pytest.raises(ConfigurationError, match="hash tag"):
-        FlowProducer(connection=cluster)
-    FlowProducer(connection=cluster, prefix="{bull}")
-    await cluster.aclose()

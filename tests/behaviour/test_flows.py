@@ -22,12 +22,14 @@ from pyqueue import (
     PyqueueError,
     WaitForChildren,
 )
+from pyqueue.queue import ConnectionSource
 from tests.support.by_hand import complete, take
 from tests.support.flow_bed import FlowBed, node, shape
 
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.every_backend
 async def test_children_run_first_and_the_parent_sees_what_they_returned(bed: FlowBed) -> None:
     """E166."""
     order: list[str] = []
@@ -85,11 +87,13 @@ async def test_flow_jobs_and_dictionaries_mix_and_ids_are_made(bed: FlowBed) -> 
     assert (read[0].parent.id, read[0].priority) == (middle.id, 3)
 
 
-async def test_options_come_from_the_node_the_call_and_the_producer_in_this_order(bed: FlowBed, redis_url: str) -> None:
+async def test_options_come_from_the_node_the_call_and_the_producer_in_this_order(
+    bed: FlowBed, source: ConnectionSource
+) -> None:
     """E168, E194: defaults per queue; what the caller gave is not changed."""
     given = {"c": {"defaultJobOptions": {"attempts": 2, "priority": 7, "keepLogs": 5}}}
     defaults = {"c": {"priority": 3}}
-    async with FlowProducer(connection=redis_url, prefix=bed.prefix, queues_options=given) as producer:
+    async with FlowProducer(connection=source, prefix=bed.prefix, queues_options=given) as producer:
         tree = await producer.add(node("P", node("A", queue="c", attempts=9)), queue_defaults=defaults)
 
     options = tree.children[0].job.options
@@ -180,6 +184,7 @@ async def test_flows_added_at_the_same_time_do_not_disturb_each_other(bed: FlowB
     assert (await bed.queue().jobs.counts())[JobState.WAITING] == 140
 
 
+@pytest.mark.every_backend
 async def test_children_added_by_a_processor_are_waited_for(bed: FlowBed) -> None:
     """E180: a step job; waiting spends no attempt."""
 
@@ -292,6 +297,7 @@ async def test_a_job_that_runs_already_gets_a_parent(bed: FlowBed) -> None:
     assert await tree.job.children_values() == {bed.key("A", "c"): "value"}
 
 
+@pytest.mark.every_backend
 async def test_a_job_of_another_parent_refuses_the_whole_flow(bed: FlowBed, redis_client: Any) -> None:
     """E184: BullMQ adds the rest of the flow, whose parent then waits for ever."""
     await bed.producer.add(node("P", node("A", queue="c")))
@@ -349,9 +355,9 @@ async def test_a_tree_that_is_refused_spoils_no_other_of_its_bulk(bed: FlowBed) 
     assert isinstance(refused, ParentNotFound)
 
 
-async def test_nothing_is_added_after_close(redis_url: str, prefix: str) -> None:
+async def test_nothing_is_added_after_close(source: ConnectionSource, prefix: str) -> None:
     """E194: BullMQ returns nothing."""
-    producer = FlowProducer(connection=redis_url, prefix=prefix)
+    producer = FlowProducer(connection=source, prefix=prefix)
     await producer.close()
 
     for size in (1, 60):

@@ -61,7 +61,7 @@ async def test_a_large_flow_leaves_what_a_small_one_leaves(bed: FlowBed, redis_c
     await bed.producer.add(tree)
     large = await dump(redis_client, f"{bed.prefix}:")
 
-    async with FlowProducer(connection=bed.url, prefix=f"{bed.prefix}2") as producer:
+    async with FlowProducer(connection=bed.source, prefix=f"{bed.prefix}2") as producer:
         await producer.add({**tree, "children": children[:40]})
         await producer.add({**tree, "children": children[40:]})
     small = await dump(redis_client, f"{bed.prefix}2:")
@@ -84,6 +84,7 @@ async def test_a_large_flow_leaves_what_a_small_one_leaves(bed: FlowBed, redis_c
     assert delayed == [(name, due[name]) for name, _ in delayed]
 
 
+@pytest.mark.every_backend
 async def test_no_parent_runs_before_it_knows_its_children_while_workers_are_fast(bed: FlowBed) -> None:
     await bed.work(count_children, "q", "c", concurrency=100)
 

@@ -11,7 +11,7 @@ from pyqueue import JobFailed, JobNotFound, Queue, Worker
 from tests.support.proxy import Mode, Proxy
 from tests.support.server import RedisServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_backend]
 
 AnyQueue = Queue[Any, Any]
 

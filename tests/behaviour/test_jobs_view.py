@@ -57,6 +57,7 @@ async def test_counts_are_zero_when_empty(queue: Queue[Any, Any]) -> None:
     assert await queue.jobs.count() == 0
 
 
+@pytest.mark.every_backend
 async def test_jobs_are_counted_and_told_by_state(queue: Queue[Any, Any]) -> None:
     """E240"""
     for name in ("completed", "failed", "active", "waiting", "waiting"):
@@ -174,6 +175,7 @@ async def test_an_unknown_state_is_an_error(queue: Queue[Any, Any], state: str) 
 
 
 @pytest.mark.parametrize("state", ["waiting", "prioritized", "delayed", "completed"])
+@pytest.mark.every_backend
 async def test_iterating_sees_every_job_once(queue: Queue[Any, Any], state: str) -> None:
     options: dict[str, Any] = {"prioritized": {"priority": 1}, "delayed": {"delay": 60_000}}.get(state, {})
     await fill(queue, 25, **options)
@@ -233,6 +235,7 @@ async def test_jobs_that_come_and_go_meanwhile_do_not_hide_others(queue: Queue[A
     assert len(seen) == len(set(seen))
 
 
+@pytest.mark.every_backend
 async def test_logs_are_read_from_both_ends(queue: Queue[Any, Any]) -> None:
     """E242"""
     job = await queue.add("a")

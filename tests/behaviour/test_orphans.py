@@ -8,10 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from pyqueue import FlowJob, FlowProducer, Queue
+from pyqueue.queue import ConnectionSource
 from tests.support.by_hand import complete, take
 from tests.support.keyspace import changes, dump
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.every_backend]
 
 AnyQueue = Queue[Any, Any]
 
@@ -33,7 +34,7 @@ async def test_orphans_go_with_all_their_keys(queue: AnyQueue, redis_client: Red
 
 
 async def test_jobs_in_any_state_and_the_queues_own_keys_stay(
-    queue: AnyQueue, redis_url: str, redis_client: Redis, prefix: str
+    queue: AnyQueue, source: ConnectionSource, redis_client: Redis, prefix: str
 ) -> None:
     """E248."""
     await queue.add("done")
@@ -43,7 +44,7 @@ async def test_jobs_in_any_state_and_the_queues_own_keys_stay(
     await queue.add("waiting")
     await queue.add("prioritized", priority=3, job_id="custom")
     await queue.add("delayed", delay=60_000, deduplication={"id": "d"})
-    async with FlowProducer(connection=redis_url, prefix=prefix) as flows:
+    async with FlowProducer(connection=source, prefix=prefix) as flows:
         await flows.add(FlowJob("parent", "q", children=[FlowJob("child", "q")]))
     before = await dump(redis_client, f"{prefix}:")
 

@@ -23,6 +23,7 @@ from pyqueue import (
     Queue,
     Retention,
 )
+from pyqueue.queue import ConnectionSource
 from tests.support.by_hand import complete, take
 from tests.support.keyspace import dump
 
@@ -34,6 +35,7 @@ async def hash_of(redis_client: Any, queue: Queue[Any, Any], job_id: str) -> dic
     return fields
 
 
+@pytest.mark.every_backend
 async def test_a_job_is_stored_and_returned(queue: Queue[Any, Any], redis_client: Any) -> None:
     """E1"""
     job = await queue.add("send", {"to": "a@example.org"}, attempts=3)
@@ -69,6 +71,7 @@ async def test_an_id_of_ones_own_is_used(queue: Queue[Any, Any]) -> None:
     assert job.id == "invite-42"
 
 
+@pytest.mark.every_backend
 async def test_a_second_job_with_the_same_id_is_not_added(queue: Queue[Any, Any]) -> None:
     await queue.add("invite", {"first": True}, job_id="invite-42")
 
@@ -213,10 +216,10 @@ async def test_options_may_not_be_given_twice(queue: Queue[Any, Any]) -> None:
         await queue.add("a", 1, JobOptions(attempts=3), priority=1)
 
 
-async def test_the_queues_defaults_hold_unless_the_job_says_otherwise(redis_url: str, prefix: str) -> None:
+async def test_the_queues_defaults_hold_unless_the_job_says_otherwise(source: ConnectionSource, prefix: str) -> None:
     """E19"""
     defaults = JobOptions(attempts=3, backoff=1000, job_id="never inherited")
-    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix, default_job_options=defaults) as queue:
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix, default_job_options=defaults) as queue:
         plain = await queue.add("a")
         other = await queue.add("a", attempts=1)
 
@@ -270,9 +273,11 @@ async def test_the_first_use_describes_the_queue(queue: Queue[Any, Any]) -> None
     assert meta.version.startswith("pyqueue:")
 
 
-async def test_a_reading_tool_can_leave_the_description_alone(redis_url: str, prefix: str, redis_client: Any) -> None:
+async def test_a_reading_tool_can_leave_the_description_alone(
+    source: ConnectionSource, prefix: str, redis_client: Any
+) -> None:
     """E8"""
-    options: Mapping[str, Any] = {"connection": redis_url, "prefix": prefix, "skip_metas_update": True}
+    options: Mapping[str, Any] = {"connection": source, "prefix": prefix, "skip_metas_update": True}
     async with Queue[Any, Any]("q", **options) as queue:
         await queue.jobs.counts()
         await queue.pause()
@@ -281,8 +286,8 @@ async def test_a_reading_tool_can_leave_the_description_alone(redis_url: str, pr
     assert (await dump(redis_client, f"{prefix}:q:meta"))[""].value == {"paused": "1"}
 
 
-async def test_the_length_of_the_event_stream_can_be_chosen(redis_url: str, prefix: str) -> None:
-    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix, max_len_events=5) as queue:
+async def test_the_length_of_the_event_stream_can_be_chosen(source: ConnectionSource, prefix: str) -> None:
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix, max_len_events=5) as queue:
         await queue.add("a")
         assert (await queue.meta()).max_len_events == 5
 

@@ -18,6 +18,7 @@ from pyqueue import (
     Queue,
     UnknownOption,
 )
+from pyqueue.queue import ConnectionSource
 from tests.support.by_hand import take
 from tests.support.keyspace import dump
 
@@ -52,9 +53,9 @@ async def test_nothing_to_add_adds_nothing(queue: Queue[Any, Any]) -> None:
     assert await queue.add_bulk([]) == []
 
 
-async def test_the_queues_defaults_hold_for_every_job(redis_url: str, prefix: str) -> None:
+async def test_the_queues_defaults_hold_for_every_job(source: ConnectionSource, prefix: str) -> None:
     defaults = JobOptions(attempts=3)
-    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix, default_job_options=defaults) as queue:
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix, default_job_options=defaults) as queue:
         plain, other = await queue.add_bulk([{"name": "a"}, {"name": "b", "opts": {"attempts": 5}}])
 
     assert (plain.options.attempts, other.options.attempts) == (3, 5)

@@ -16,6 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from pyqueue import AddOutcomeUnknown, AddStatus, Job, JobSpec, ParentNotFound, PyqueueError, Queue, RedisRefused
 from pyqueue import queue as queue_module
 from pyqueue._redis.connection import Connection
+from pyqueue.queue import ConnectionSource
 from tests.support.proxy import Mode, Proxy
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
@@ -118,8 +119,8 @@ async def test_a_job_that_cannot_be_encoded_is_refused_alone(queue: Queue[Any, A
     assert await queue.jobs.count() == 1
 
 
-async def test_close_waits_for_adds_and_refuses_further_ones(redis_url: str, prefix: str) -> None:
-    queue = Queue[Any, Any]("q", connection=redis_url, prefix=prefix)
+async def test_close_waits_for_adds_and_refuses_further_ones(source: ConnectionSource, prefix: str) -> None:
+    queue = Queue[Any, Any]("q", connection=source, prefix=prefix)
     adding = asyncio.create_task(queue.add("a"))
     await asyncio.sleep(0)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from redis.asyncio import RedisCluster
 
-from pyqueue import ConfigurationError, JobState, Queue, QueueHasActiveJobs
+from pyqueue import JobState, Queue, QueueHasActiveJobs
 from pyqueue._redis.connection import Connection
 from pyqueue._store.settling import ClaimRequest, settle_and_claim
+from pyqueue.queue import ConnectionSource
 from tests.support.by_hand import complete, fail, take
 from tests.support.keyspace import dump
 
@@ -28,6 +28,7 @@ async def claimed(queue: Queue[Any, Any]) -> int:
     return len((await settle_and_claim(queue._store, [], ClaimRequest(10, "t", 0))).claimed)
 
 
+@pytest.mark.every_backend
 async def test_a_paused_queue_hands_nothing_out_until_it_is_resumed(queue: Queue[Any, Any], redis_client: Any) -> None:
     """E130, E131"""
     await queue.add("a")
@@ -84,6 +85,7 @@ async def test_jobs_that_an_old_version_set_aside_come_back_in_slices(
     assert await events(redis_client, queue) == ["added", "waiting", "resumed"]
 
 
+@pytest.mark.every_backend
 async def test_drain_empties_what_waits(queue: Queue[Any, Any], redis_client: Any) -> None:
     """E24, E25"""
     await queue.add_bulk([{"name": "a"}] * 250)
@@ -160,6 +162,7 @@ async def test_drain_leaves_the_pending_run_of_a_scheduler(
     assert await redis_client.exists(*[f"{keys}repeat:{name}:{due}" for name, due in pending.items()]) == 2
 
 
+@pytest.mark.every_backend
 async def test_obliterate_leaves_nothing(queue: Queue[Any, Any], redis_client: Any) -> None:
     """E249"""
     await queue.add_bulk([{"name": "a"}] * 150)
@@ -204,10 +207,12 @@ async def test_obliterate_by_force_deletes_jobs_that_run(queue: Queue[Any, Any],
     assert await dump(redis_client, base(queue)) == {}
 
 
-async def test_obliterate_touches_no_other_queue(queue: Queue[Any, Any], redis_url: str, redis_client: Any) -> None:
+async def test_obliterate_touches_no_other_queue(
+    queue: Queue[Any, Any], source: ConnectionSource, redis_client: Any
+) -> None:
     neighbours = [f"{queue.name}2", f"{queue.name[:-1]}*", "other"]
     for name in neighbours:
-        async with Queue[Any, Any](name, connection=redis_url, prefix=queue.options.prefix) as other:
+        async with Queue[Any, Any](name, connection=source, prefix=queue.options.prefix) as other:
             await other.add("a")
     before = await dump(redis_client, queue.options.prefix)
     await queue.add("a")
@@ -234,21 +239,23 @@ async def test_the_event_stream_can_be_cut(queue: Queue[Any, Any], redis_client:
     assert 100 <= await redis_client.xlen(f"{base(queue)}events") < 300
 
 
-async def test_a_borrowed_client_and_connection_stay_open(redis_url: str, redis_client: Any, prefix: str) -> None:
+async def test_a_borrowed_client_and_connection_stay_open(
+    source: ConnectionSource, redis_client: Any, prefix: str
+) -> None:
     """E23"""
     async with Queue[Any, Any]("q", connection=redis_client, prefix=prefix) as queue:
         await queue.add("a")
     assert await redis_client.ping()
 
-    connection = Connection.open(redis_url)
+    connection = Connection.open(source)
     async with Queue[Any, Any]("q", connection=connection, prefix=prefix) as queue:
         await queue.add("a")
     assert await connection.commands.execute("PING")
     await connection.aclose()
 
 
-async def test_a_queue_needs_no_context_manager_and_may_be_closed_twice(redis_url: str, prefix: str) -> None:
-    queue = Queue[Any, Any]("q", connection=redis_url, prefix=prefix)
+async def test_a_queue_needs_no_context_manager_and_may_be_closed_twice(source: ConnectionSource, prefix: str) -> None:
+    queue = Queue[Any, Any]("q", connection=source, prefix=prefix)
     await queue.add("a")
 
     await queue.close()
@@ -260,12 +267,3 @@ def test_a_queue_says_where_it_is_without_the_password() -> None:
 
     assert "mail" in repr(queue)
     assert "s3cret" not in repr(queue)
-
-
-@pytest.mark.parametrize("prefix", ["bull", "{bull", "bull}", "{}"])
-def test_a_cluster_client_needs_a_hash_tag_in_the_prefix(prefix: str) -> None:
-    client = RedisCluster(host="127.0.0.1", port=1)
-
-    with pytest.raises(ConfigurationError, match="hash tag"):
-        Queue("q", connection=client, prefix=prefix)
-    Queue("q", connection=client, prefix="{bull}")

@@ -12,6 +12,7 @@ import pytest
 from pyqueue import Job, Queue, Worker
 from pyqueue._redis.connection import Connection
 from pyqueue._worker import waiter
+from pyqueue.queue import ConnectionSource
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -38,22 +39,23 @@ async def test_counts_and_points_are_read(queue: Queue[Any, Any], redis_client: 
     assert (await queue.metrics.completed()).count == 0
 
 
-@pytest.mark.needs_server
-async def test_workers_of_this_queue_are_listed_by_their_names(server: Any, prefix: str) -> None:
-    """E241"""
+@pytest.mark.not_on("fake", reason="it has no CLIENT LIST")
+@pytest.mark.every_backend
+async def test_workers_of_this_queue_are_listed_by_their_names(
+    source: ConnectionSource, connection: Connection, prefix: str
+) -> None:
+    """E152, E241: on a cluster they are found on the node where they wait."""
     encoded, other = (base64.b64encode(name.encode()).decode() for name in ("q", "other"))
     names = [f"{prefix}:{encoded}", f"{prefix}:{encoded}:w:one", f"{prefix}:{encoded}:qe", f"{prefix}:{other}"]
-    connection = Connection.open(server.url)
     lanes = [connection.lane(client_name=name) for name in names]
     for lane in lanes:
-        await lane.execute("PING")
+        await lane.execute("ZCARD", f"{prefix}:q:marker")
 
-    async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix) as queue:
         workers = await queue.workers()
 
     assert {worker["name"] for worker in workers} == set(names[:2])
     assert all(worker["addr"] for worker in workers)
-    await connection.aclose()
 
 
 @pytest.mark.needs_server

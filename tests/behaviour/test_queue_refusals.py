@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pyqueue import Backoff, ConfigurationError, Deduplication, JobOptions, PayloadError, Queue, UnknownOption
+from pyqueue.queue import ConnectionSource
 from tests.support.keyspace import dump
 
 pytestmark = pytest.mark.anyio
@@ -128,8 +129,8 @@ async def test_data_within_the_limit_is_welcome(queue: Queue[Any, Any]) -> None:
     assert (await queue.add("a", "ü" * 10, size_limit=22)).data == "ü" * 10
 
 
-async def test_integers_beyond_2_to_53_are_refused_on_demand(redis_url: str, prefix: str) -> None:
-    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix, strict_ints=True) as queue:
+async def test_integers_beyond_2_to_53_are_refused_on_demand(source: ConnectionSource, prefix: str) -> None:
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix, strict_ints=True) as queue:
         with pytest.raises(PayloadError, match="data"):
             await queue.add("a", 2**53 + 1)
 
@@ -178,8 +179,8 @@ def test_connections_of_an_unknown_kind_are_refused(connection: Any) -> None:
         Queue("q", connection=connection)
 
 
-async def test_defaults_that_contradict_a_job_are_refused(redis_url: str, prefix: str) -> None:
+async def test_defaults_that_contradict_a_job_are_refused(source: ConnectionSource, prefix: str) -> None:
     defaults = JobOptions(deduplication=Deduplication(id="d"), backoff=Backoff.fixed(1))
-    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix, default_job_options=defaults) as queue:
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix, default_job_options=defaults) as queue:
         with pytest.raises(ConfigurationError, match="cannot be used together"):
             await queue.add("a", parent={"id": "1", "queue": "a:b"})

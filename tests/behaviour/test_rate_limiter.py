@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pyqueue import ConfigurationError, RateLimiter, RateLimitExceeded
 from pyqueue._redis.connection import Connection
+from pyqueue.queue import ConnectionSource
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -30,9 +31,9 @@ class SteppingClock:
 
 
 @pytest.fixture
-async def limiter(redis_url: str, prefix: str) -> AsyncIterator[RateLimiter]:
+async def limiter(source: ConnectionSource, prefix: str) -> AsyncIterator[RateLimiter]:
     """Three per second."""
-    async with RateLimiter(3, timedelta(seconds=1), prefix, connection=redis_url) as opened:
+    async with RateLimiter(3, timedelta(seconds=1), prefix, connection=source) as opened:
         yield opened
 
 
@@ -56,8 +57,8 @@ async def test_a_refused_call_consumes_nothing(limiter: RateLimiter) -> None:
     await limiter.consume("ada", 1)
 
 
-async def test_after_the_wait_of_the_error_the_points_are_free(redis_url: str, prefix: str) -> None:
-    async with RateLimiter(2, 200, prefix, connection=redis_url) as limiter:
+async def test_after_the_wait_of_the_error_the_points_are_free(source: ConnectionSource, prefix: str) -> None:
+    async with RateLimiter(2, 200, prefix, connection=source) as limiter:
         await limiter.consume("ada", 2)
         with pytest.raises(RateLimitExceeded) as refusal:
             await limiter.consume("ada", 2)
@@ -66,15 +67,17 @@ async def test_after_the_wait_of_the_error_the_points_are_free(redis_url: str, p
         await limiter.consume("ada", 2)
 
 
-async def test_keys_and_prefixes_have_limits_of_their_own(limiter: RateLimiter, redis_url: str, prefix: str) -> None:
+async def test_keys_and_prefixes_have_limits_of_their_own(
+    limiter: RateLimiter, source: ConnectionSource, prefix: str
+) -> None:
     await limiter.consume("ada", 3)
     await limiter.consume("bob", 3)
-    async with RateLimiter(3, 1000, f"{prefix}-other", connection=redis_url) as other:
+    async with RateLimiter(3, 1000, f"{prefix}-other", connection=source) as other:
         await other.consume("ada", 3)
 
 
-async def test_instances_share_a_limit(limiter: RateLimiter, redis_url: str, prefix: str) -> None:
-    async with RateLimiter(3, 1000, prefix, connection=redis_url) as other:
+async def test_instances_share_a_limit(limiter: RateLimiter, source: ConnectionSource, prefix: str) -> None:
+    async with RateLimiter(3, 1000, prefix, connection=source) as other:
         await limiter.consume("ada", 2)
         await other.consume("ada")
 
@@ -98,8 +101,8 @@ async def test_a_borrowed_client_stays_open(limiter: RateLimiter, redis_client: 
         await limiter.consume("ada")
 
 
-async def test_an_unused_key_leaves_nothing_behind(redis_url: str, prefix: str, redis_client: Any) -> None:
-    async with RateLimiter(2, 50, prefix, connection=redis_url) as limiter:
+async def test_an_unused_key_leaves_nothing_behind(source: ConnectionSource, prefix: str, redis_client: Any) -> None:
+    async with RateLimiter(2, 50, prefix, connection=source) as limiter:
         await limiter.consume("ada")
 
         async def is_gone() -> bool:
@@ -108,9 +111,11 @@ async def test_an_unused_key_leaves_nothing_behind(redis_url: str, prefix: str, 
         await wait_until(is_gone)
 
 
-async def test_a_key_never_holds_more_entries_than_points(redis_url: str, prefix: str, redis_client: Any) -> None:
+async def test_a_key_never_holds_more_entries_than_points(
+    source: ConnectionSource, prefix: str, redis_client: Any
+) -> None:
     clock = SteppingClock()
-    async with RateLimiter(5, 1000, prefix, connection=redis_url, clock=clock) as limiter:
+    async with RateLimiter(5, 1000, prefix, connection=source, clock=clock) as limiter:
         for _ in range(20):
             await limiter.consume("ada", 3)
             clock.now += 1000
@@ -186,10 +191,10 @@ _names = itertools.count()
 
 
 @pytest.mark.needs_server
-async def test_many_at_once_never_exceed_the_limit_in_any_window(redis_url: str, prefix: str) -> None:
+async def test_many_at_once_never_exceed_the_limit_in_any_window(source: ConnectionSource, prefix: str) -> None:
     """Ten instances that all try as fast as they can; the server's own times are the judge."""
     points, window_ms = 20, 100
-    async with RateLimiter(points, window_ms, prefix, connection=redis_url) as limiter:
+    async with RateLimiter(points, window_ms, prefix, connection=source) as limiter:
         granted: list[int] = []
 
         async def grab() -> None:

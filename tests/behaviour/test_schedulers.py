@@ -28,6 +28,7 @@ from pyqueue import (
 from pyqueue._store import scheduling
 from pyqueue._store.scheduling import repair
 from pyqueue._worker import iterations
+from pyqueue.queue import ConnectionSource
 from tests.behaviour.conftest import AnyQueue, AnyWorker, StartWorker
 from tests.support.waiting import wait_until
 
@@ -88,10 +89,10 @@ class Schedule:
 
 
 @pytest.fixture
-async def schedule(redis_url: str, prefix: str) -> AsyncIterator[Schedule]:
+async def schedule(source: ConnectionSource, prefix: str) -> AsyncIterator[Schedule]:
     clock = SetClock()
-    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix, clock=clock) as queue:
-        worker = Worker[Any, Any]("q", connection=redis_url, prefix=prefix, clock=clock)
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix, clock=clock) as queue:
+        worker = Worker[Any, Any]("q", connection=source, prefix=prefix, clock=clock)
         yield Schedule(queue, worker, clock)
         await worker.close()
 
@@ -99,6 +100,7 @@ async def schedule(redis_url: str, prefix: str) -> AsyncIterator[Schedule]:
 # ------------------------------------------------------------------------------------------------------------- slots
 
 
+@pytest.mark.every_backend
 async def test_an_upsert_makes_one_scheduler_and_one_pending_job(schedule: Schedule) -> None:
     """E196, E213."""
     upsert = schedule.queue.schedulers.upsert
@@ -401,11 +403,11 @@ async def test_a_job_of_an_old_repeatable_runs_and_says_what_to_do(
     assert "create a job scheduler in its place" in caplog.text
 
 
-async def test_hosts_with_wrong_clocks_agree(redis_url: str, prefix: str) -> None:
+async def test_hosts_with_wrong_clocks_agree(source: ConnectionSource, prefix: str) -> None:
     """E206: the server's time decides."""
-    async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix) as one:
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix) as one:
         job = await one.schedulers.upsert("s", every=60_000)
-        async with Queue[Any, Any]("q", connection=redis_url, prefix=prefix) as other:
+        async with Queue[Any, Any]("q", connection=source, prefix=prefix) as other:
             assert (await other.schedulers.upsert("s", every=60_000)).id == job.id
         assert (await one.jobs.counts())[JobState.WAITING] == 1
 
@@ -413,6 +415,7 @@ async def test_hosts_with_wrong_clocks_agree(redis_url: str, prefix: str) -> Non
 # ---------------------------------------------------------------------------------------------------- running workers
 
 
+@pytest.mark.every_backend
 async def test_a_worker_keeps_several_schedules(queue: AnyQueue, start_worker: StartWorker) -> None:
     """E219."""
     slots: dict[str, list[int]] = {"a": [], "b": []}

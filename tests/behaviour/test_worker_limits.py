@@ -70,6 +70,7 @@ async def test_the_concurrency_can_be_raised_and_lowered_at_run_time(
     assert worker.concurrency == 1
 
 
+@pytest.mark.every_backend
 async def test_the_concurrency_of_the_queue_holds_across_workers(queue: AnyQueue, start_worker: StartWorker) -> None:
     """E72."""
     await queue.limits.set_concurrency(2)

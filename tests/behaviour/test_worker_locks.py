@@ -11,6 +11,7 @@ import pytest
 
 from pyqueue import Context, Job, JobState, LockError, Worker
 from pyqueue._redis.connection import Connection
+from pyqueue.queue import ConnectionSource
 from tests.behaviour.conftest import AnyQueue, MakeWorker, StartWorker
 from tests.support.jobs import reach, stored
 from tests.support.waiting import wait_until
@@ -18,6 +19,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.every_backend
 async def test_locks_are_renewed_while_jobs_run(
     queue: AnyQueue, start_worker: StartWorker, redis_client: Any, prefix: str
 ) -> None:
@@ -46,9 +48,9 @@ async def test_locks_are_renewed_while_jobs_run(
 
 
 async def test_a_connection_that_cannot_be_derived_renews_in_the_loop_and_says_so(
-    queue: AnyQueue, redis_url: str, prefix: str, redis_client: Any, caplog: pytest.LogCaptureFixture
+    queue: AnyQueue, source: ConnectionSource, prefix: str, redis_client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connection = Connection.open(redis_url)
+    connection = Connection.open(source)
     connection.can_derive = False
     gate = anyio.Event()
 
@@ -107,6 +109,7 @@ async def test_a_loop_that_stays_blocked_gives_its_jobs_back(
 
 
 @pytest.mark.parametrize("thief", [None, "another"])
+@pytest.mark.every_backend
 async def test_a_job_whose_lock_is_lost_is_cancelled_and_not_completed(
     queue: AnyQueue, start_worker: StartWorker, redis_client: Any, prefix: str, thief: str | None
 ) -> None:
@@ -184,6 +187,7 @@ async def test_a_job_that_was_removed_while_it_ran_is_reported_and_forgotten(
     await worker.wait_idle()
 
 
+@pytest.mark.every_backend
 async def test_jobs_of_a_dead_worker_are_run_by_another(
     queue: AnyQueue, start_worker: StartWorker, make_worker: MakeWorker, redis_client: Any, prefix: str
 ) -> None:

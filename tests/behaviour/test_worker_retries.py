@@ -58,6 +58,7 @@ async def test_a_job_that_succeeds_at_its_last_attempt_completes(queue: AnyQueue
 
 
 @pytest.mark.parametrize("backoff", [Backoff.fixed(60), Backoff.exponential(30), 60])
+@pytest.mark.every_backend
 async def test_a_backoff_delays_the_retry(queue: AnyQueue, start_worker: StartWorker, backoff: Any) -> None:
     """E90, E97: the delay is visible on the job, and the retry does not come early."""
     times: list[float] = []
@@ -161,6 +162,7 @@ async def test_delay_job_runs_it_again_later_without_spending_an_attempt(
     assert end.failed_reason is None
 
 
+@pytest.mark.every_backend
 async def test_release_job_puts_it_before_the_others_without_spending_an_attempt(
     queue: AnyQueue, start_worker: StartWorker
 ) -> None:

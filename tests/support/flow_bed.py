@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import Any, TypeAlias
 
 from pyqueue import FlowProducer, Job, JobNode, JobState, Queue, Worker
+from pyqueue.queue import ConnectionSource
 from tests.support.waiting import wait_until
 
 Tree: TypeAlias = dict[str, Any]
@@ -31,10 +32,10 @@ def shape(tree: JobNode | None) -> Any:
 class FlowBed:
     """Everything of one prefix; `producer`, and the rest on demand."""
 
-    def __init__(self, url: str, prefix: str) -> None:
-        self.url = url
+    def __init__(self, source: ConnectionSource, prefix: str) -> None:
+        self.source = source
         self.prefix = prefix
-        self.producer = FlowProducer(connection=url, prefix=prefix)
+        self.producer = FlowProducer(connection=source, prefix=prefix)
         self._queues: dict[str, Queue[Any, Any]] = {}
         self._workers: list[Worker[Any, Any]] = []
         self._stack = AsyncExitStack()
@@ -55,7 +56,7 @@ class FlowBed:
     def queue(self, name: str = "q") -> Queue[Any, Any]:
         """A queue by its name."""
         if name not in self._queues:
-            queue: Queue[Any, Any] = Queue(name, connection=self.url, prefix=self.prefix)
+            queue: Queue[Any, Any] = Queue(name, connection=self.source, prefix=self.prefix)
             self._stack.push_async_callback(queue.close)
             self._queues[name] = queue
         return self._queues[name]
@@ -63,7 +64,7 @@ class FlowBed:
     async def work(self, processor: Processor, *queues: str, **options: Any) -> None:
         """Start a worker of each queue (q, if none is named)."""
         for name in queues or ("q",):
-            worker: Worker[Any, Any] = Worker(name, processor, connection=self.url, prefix=self.prefix, **options)
+            worker: Worker[Any, Any] = Worker(name, processor, connection=self.source, prefix=self.prefix, **options)
             await self._stack.enter_async_context(worker)
             self._workers.append(worker)
 
