@@ -72,6 +72,7 @@ REFUSALS: list[tuple[RedisError, str]] = [
     (ResponseError("ACL failure in script: No permissions to access a key script: on @user_script:1."), "NOPERM"),
     (AuthenticationError("Authentication required."), "NOAUTH"),
     (ResponseError("NOAUTH Authentication required."), "NOAUTH"),
+    (ResponseError("Protocol error: unauthenticated multibulk length"), "NOAUTH"),
     (AuthenticationError("invalid username-password pair or user is disabled."), "WRONGPASS"),
     (
         AuthenticationError(
