@@ -69,17 +69,15 @@ _BY_CLASS: Final[tuple[tuple[type[RedisError], str], ...]] = (
 # "OOM command ..." | "-OOM ..." | "Error running script (call to f_...): @user_script:1: -OOM command ..."
 _IN_TEXT: Final = re.compile(rf"(?:^|: )-?({'|'.join(REMEDIES)}) ")
 
-<<<<<<< ours
 # SSLError.reason where waiting does not help: the server's certificate does not verify, or ours is missing or does not
 # please the server. Other breaks of a handshake are broken connections.
 _TLS_REASON: Final = re.compile(r"CERTIFICATE|UNKNOWN_CA")
 
 # A script met a key of a slot that is on its way to another node.
 _MOVING_IN_SCRIPT: Final = "attempted to access a non local key"
-=======
+
 # What a client without a password hears when its command has more than ten parts, as calls of scripts have.
 _UNAUTHENTICATED: Final = "Protocol error: unauthenticated"
->>>>>>> theirs
 
 # A permission that a script lacks has no code of its own: Valkey and newer Redis | Redis 7.0.
 _NO_PERMISSION_IN_SCRIPT: Final = re.compile(
