@@ -18,9 +18,9 @@ PAGE: Final = ROOT / "docs" / "how-to" / "multi-instance.md"
 
 
 def quiet_make() -> dict[str, str]:
-    """The environment for a make inside of make: this virtual environment, and no flags of the outer one."""
+    """The environment for a make inside of make: these Python and packages, and no flags of the outer one."""
     inherited = {name: "" for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES") if name in os.environ}
-    return {**inherited, "VENV": str(Path(sys.prefix)), "ARGS": ""}
+    return {**inherited, "VENV": sys.prefix, "PYTHON": sys.executable, "ARGS": ""}
 
 
 @pytest.mark.needs_server

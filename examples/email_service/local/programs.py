@@ -5,9 +5,9 @@ Each function writes what configuration the program needs into the directory of 
 """
 
 import contextlib
-import errno
 import importlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -26,6 +26,10 @@ DEPLOY = Path(__file__).resolve().parents[1] / "deploy"
 BULL_BOARD = DEPLOY / "bull-board"
 _POLL_S = 0.05
 
+# Below those that Linux gives to outgoing connections, one of which could take the port before its server is up.
+_PORTS = range(20_000, 32_000)
+_PORT_ATTEMPTS = 50
+
 
 def find(*names: str) -> str | None:
     """The first of these programs that is installed, also where Debian keeps those of the administrator."""
@@ -34,17 +38,16 @@ def find(*names: str) -> str | None:
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port if nobody listens on it, else any that is free at this moment."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, preferred))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """The preferred port if nobody listens on it, else another that is free at this moment."""
+    candidates = random.sample(_PORTS, _PORT_ATTEMPTS)
+    if preferred:
+        candidates.insert(0, preferred)
+    for port in candidates:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((HOST, port))
+            return port
+    raise ChildFailed(f"none of {len(candidates)} ports of {HOST} is free, the last one tried is {candidates[-1]}")
 
 
 class Program(Child):

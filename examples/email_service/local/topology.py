@@ -59,7 +59,7 @@ class Plan:
     workers: int = 2
     mode: Mode = Mode.DEDICATED
     port: int = 8080
-    """Of the balancer; of the first API where nginx is not installed. 0: any free one."""
+    """Of the balancer; of the first API where nginx is not installed. 0: any free one, for all programs."""
     redis_url: str | None = None
     """None: a Redis of our own, with its data in the directory."""
     extras: bool = True
@@ -171,7 +171,7 @@ class Topology:
     async def _start(self, stack: AsyncExitStack) -> None:
         plan = self.plan
         if plan.redis_url is None:
-            port = free_port(6390)
+            port = self._port(6390)
             self._end_with(stack, await start_redis(plan.directory, port))
             self.redis_url = f"redis://{HOST}:{port}"
         await stack.enter_async_context(self.sink)
@@ -214,17 +214,20 @@ class Topology:
             )
 
     async def _start_prometheus(self, stack: AsyncExitStack, binary: str) -> None:
-        port = free_port(9090)
+        port = self._port(9090)
         targets = [instance.port for instance in self.instances]
         self._end_with(stack, await start_prometheus(binary, self.plan.directory, port, targets))
         self.prometheus_url = f"http://{HOST}:{port}"
 
     async def _start_bull_board(self, stack: AsyncExitStack) -> None:
-        port = free_port(3002)
+        port = self._port(3002)
         names = {**os.environ, **self.plan.environment}
         queue: dict[str, str] = {name: names[name] for name in ("QUEUE_NAME", "QUEUE_PREFIX") if name in names}
         self._end_with(stack, await start_bull_board(self.plan.directory, port, self.redis_url, queue))
         self.bull_board_url = f"http://{HOST}:{port}"
+
+    def _port(self, usual: int) -> int:
+        return free_port(usual if self.plan.port else 0)
 
     def _end_with(self, stack: AsyncExitStack, child: Child) -> None:
         stack.push_async_callback(self._end, child, _PROGRAM_END_S)
