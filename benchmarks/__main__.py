@@ -31,9 +31,10 @@ COMPARED_IN_QUICK: Final = ("pyqueue", "bullmq", "bullmq-port")
 COMPARED_IN_BARS: Final = ("pyqueue", "pyqueue-uvloop", "bullmq", "bullmq-port")
 #: Left out of a quick run: they take minutes by themselves, or repeat what others show.
 NOT_IN_QUICK: Final = frozenset(
-    {"process_100_removed", "process_two", "latency_500", "memory_completed", "slow_log", "soak"}
-)
-QUICK_SCALE: Final = 0.5
+    {"process_1_removed", "process_10_removed", "process_100_removed", "process_two", "latency_500",
+     "memory_completed", "slow_log", "soak"}
+)  # fmt: skip
+QUICK_SCALE: Final = 0.3
 
 T = TypeVar("T")
 
@@ -52,8 +53,8 @@ def main() -> int:
         plan = _plan(options)
     except KeyError as error:
         parser.error(str(error.args[0]))
-    results = run(plan)
-    path = options.output or history_path(results.about)
+    path = options.output or history_path()
+    results = run(plan, keep=lambda so_far: so_far.save(path))
     results.save(path)
     code = _show(results, bars_only=options.command == "bars")
     print(f"stored in {path}; `python -m benchmarks show {path}` prints it again", file=sys.stderr)
@@ -72,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         help="only these systems and workloads, comma-separated (repeatable); see `list`",
     )  # fmt: skip
     parser.add_argument("--repetitions", type=int, help="per system, interleaved (default 3; quick: 1)")
-    parser.add_argument("--scale", type=float, help="factor on the number of jobs (default 1; quick: 0.5)")
+    parser.add_argument("--scale", type=float, help="factor on the number of jobs (default 1; quick: 0.3)")
     parser.add_argument("--payload", type=int, default=200, help="bytes of data per job (default 200)")
     parser.add_argument("--output", type=Path, help="where the results go (default: a new file in benchmarks/results)")
     return parser

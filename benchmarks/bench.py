@@ -94,10 +94,11 @@ class Bench:
 def figures(reports: Sequence[Report], before: ServerState, after: ServerState, skip: int = 0) -> Figures:
     """What programs did together, per job where that makes sense; `skip` of each one's jobs are outside its times."""
     jobs = sum(report.count for report in reports)
-    measured = jobs - skip * len(reports)
+    measured = sum(max(0, report.count - skip) for report in reports)
     if measured < 2:
         raise ValueError(f"{measured} measured jobs are too few for a rate")
-    seconds = max(r.last for r in reports) - min(r.first for r in reports)
+    # A worker whose peer took nearly all jobs has not measured any.
+    seconds = max(r.last for r in reports) - min(r.first for r in reports if r.count > skip)
 
     def calls(names: Sequence[str] | None = None) -> int:
         chosen = after.calls if names is None else names

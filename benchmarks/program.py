@@ -74,6 +74,7 @@ class Program:
             env={**os.environ, **environment},
         )
         self.pid = self._process.pid
+        self._what = f"the program that should {task.role}"
         self.count = 0
         self._end: dict[str, Any] | None = None
         self._lines: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -124,7 +125,7 @@ class Program:
         try:
             self._process.wait(SILENCE_S)
         except subprocess.TimeoutExpired:
-            raise ProgramError(f"{self._process.args!r} reported and did not end within {SILENCE_S:.0f} s") from None
+            raise ProgramError(f"{self._what} reported and did not end within {SILENCE_S:.0f} s") from None
         return Report(line["count"], line["first"], line["last"], line["cpu_s"], line["offsets"])
 
     def resident_bytes(self) -> int:
@@ -154,7 +155,7 @@ class Program:
         except queue.Empty:
             if not timeout_is_error:
                 return None
-            raise ProgramError(f"{self._process.args!r} said nothing for {timeout_s:.0f} s") from None
+            raise ProgramError(f"{self._what} said nothing for {timeout_s:.0f} s") from None
         if line is None:
             raise ProgramError(self._last_words())
         self.count = line.get("count", self.count)
@@ -177,4 +178,5 @@ class Program:
 
     def _last_words(self) -> str:
         self._process.wait(SILENCE_S)
-        return f"{self._process.args!r} ended with code {self._process.returncode}: {''.join(self._errors)[-2000:]}"
+        said = next((line.strip() for line in reversed(self._errors) if line.strip()), "nothing on standard error")
+        return f"{self._what} ended with code {self._process.returncode}: {said}"

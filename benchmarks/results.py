@@ -142,6 +142,6 @@ def _processor() -> str:
     return named[0] if named else platform.machine()
 
 
-def history_path(about: dict[str, Any], now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
+def history_path(now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
     """A new file of the history, which git ignores."""
-    return DIRECTORY / f"{now():%Y%m%dT%H%M%SZ}-{about['commit'] or 'unknown'}.json"
+    return DIRECTORY / f"{now():%Y%m%dT%H%M%SZ}.json"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
@@ -29,8 +29,11 @@ class Plan:
     payload_bytes: int = 200
 
 
-def run(plan: Plan) -> Results:
-    """Everything of a plan; what fails or cannot be done is noted and said, and the rest goes on."""
+def run(plan: Plan, keep: Callable[[Results], object] = lambda _: None) -> Results:
+    """Everything of a plan; what fails or cannot be done is noted and said, and the rest goes on.
+
+    `keep` gets what there is after every workload, so that an ended run of an hour is not lost.
+    """
     with RedisServer() as server:
         options = {"repetitions": plan.repetitions, "scale": plan.scale, "payload_bytes": plan.payload_bytes}
         results = Results(describe_machine(server.version, {**options, "quick": plan.quick}))
@@ -39,6 +42,7 @@ def run(plan: Plan) -> Results:
         try:
             for workload in plan.workloads:
                 _run_workload(plan, workload, environments, server, results, progress)
+                keep(results)
         except KeyboardInterrupt:
             print("interrupted: what follows was measured before", file=sys.stderr, flush=True)
     return results

@@ -132,6 +132,14 @@ WORKLOADS: Final = (
         "jobs_per_s", THROUGHPUT, frozenset({"keep", "concurrency"}),
     ),
     Workload(
+        "process_1_removed", "process, concurrency 1, results removed", process(6_000, 1, keep=False),
+        "jobs_per_s", THROUGHPUT, frozenset({"remove"}),
+    ),
+    Workload(
+        "process_10_removed", "process, concurrency 10, results removed", process(20_000, 10, keep=False),
+        "jobs_per_s", THROUGHPUT, frozenset({"remove", "concurrency"}),
+    ),
+    Workload(
         "process_100_removed", "process, concurrency 100, results removed", process(30_000, 100, keep=False),
         "jobs_per_s", THROUGHPUT, frozenset({"remove", "concurrency"}),
     ),

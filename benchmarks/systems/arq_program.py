@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from arq import create_pool, func
@@ -53,7 +54,8 @@ class Arq:
         )
         running = asyncio.ensure_future(worker.async_run())
         await stop.wait()
-        await worker.close()
+        with suppress(asyncio.CancelledError):  # arq cancels what still runs, and lets that out
+            await worker.close()
         await asyncio.gather(running, return_exceptions=True)
 
 

@@ -121,8 +121,8 @@ def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_gets_a_file_of_its_own() -> None:
-    path = history_path({"commit": "abc"}, now=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
-    assert path.name == "20260102T030405Z-abc.json"
+    path = history_path(now=lambda: datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert path.name == "20260102T030405Z.json"
 
 
 def test_ratios_are_taken_between_repetitions_that_ran_side_by_side() -> None:
