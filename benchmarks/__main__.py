@@ -14,6 +14,7 @@ for the run and ended after it. Every run is stored in benchmarks/results/.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ def main() -> int:
         plan = _plan(options)
     except KeyError as error:
         parser.error(str(error.args[0]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers and programs end with us
     path = options.output or history_path()
     results = run(plan, keep=lambda so_far: so_far.save(path))
     results.save(path)

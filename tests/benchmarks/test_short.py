@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
 
 from benchmarks.results import load
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,3 +47,19 @@ def test_an_unknown_name_is_refused_with_the_way_to_find_the_right_one() -> None
     )
     assert run.returncode == 2
     assert "there is no system or workload pyqeue; `python -m benchmarks list` lists them" in run.stderr
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.needs_server
+def test_a_terminated_run_leaves_no_server_behind(tmp_path: Path) -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "--output", str(tmp_path / "run.json"), "--only", "pyqueue,process_100"],
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(tmp_path)},
+    )  # fmt: skip
+    try:
+        anyio.run(partial(wait_until, lambda: list(tmp_path.glob("pyqueue-bench-*/")), timeout=30))
+        run.terminate()
+        assert run.wait() == 128 + signal.SIGTERM
+    finally:
+        run.kill()
+    assert not list(tmp_path.glob("pyqueue-bench-*"))
