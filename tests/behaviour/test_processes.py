@@ -20,15 +20,13 @@ from pyqueue import ConfigurationError, InProcess, JobFailed, JobState, ProcessJ
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.timeout(60),
+    pytest.mark.not_on("redis", reason="one is enough: what runs in another process never sees Redis"),
+]
 
 AnyQueue = Queue[Any, Any]
-
-
-@pytest.fixture
-def backend() -> str:
-    """One is enough: what runs in another process never sees Redis."""
-    return "fake"
 
 
 class Awkward(Exception):

@@ -69,7 +69,7 @@ async def test_a_restart_of_redis_shorter_than_the_lock_costs_no_run(tmp_path: P
 
 
 @pytest.mark.needs_server
-@pytest.mark.parametrize("backend", ["redis"], indirect=True)  # the clock of fakeredis is the host's
+@pytest.mark.not_on("fake", reason="its clock is the host's")
 @pytest.mark.parametrize("ahead_s", [HOUR_S, -HOUR_S])
 async def test_a_wrong_clock_of_the_host_runs_nothing_early_late_or_twice(
     queue: AnyQueue, start_worker: StartWorker, monkeypatch: pytest.MonkeyPatch, ahead_s: int

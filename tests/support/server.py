@@ -131,6 +131,7 @@ class RedisServer:
         with _client(port) as client:
             while self._process.poll() is None and time.monotonic() < deadline:
                 with suppress(redis.ConnectionError, redis.TimeoutError):  # not up yet, or still loading its file
+                    client.ping()  # unlike INFO, it is refused while the server loads its file
                     return bool(client.info("server")["process_id"] == self._process.pid)
                 time.sleep(0.01)
         return False
