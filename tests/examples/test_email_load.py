@@ -266,6 +266,8 @@ def test_the_plots_show_what_the_issue_is_about(seen: tuple[Run, Watch], tmp_pat
         (["--rate", "5000"], "at most 2000"),
         (["--url", "http://192.168.0.1:8080"], "http://192.168.0.1:8080 is not on this machine"),
         (["--workers", "99"], "--workers"),
+        (["--drain", "601"], "601 is not between 0 and 600"),
+        (["--duplicate-every", "-1"], "-1 is not between 0 and 600"),
     ],
 )
 def test_bad_options_end_with_status_2_and_the_reason(

@@ -54,12 +54,18 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--ramp", type=float, default=5.0, metavar="S", help="seconds of --duration in which the rate rises (default 5)"
     )
     parser.add_argument(
-        "--duplicate-every", type=int, default=10, metavar="N", help="post every Nth mail twice (default 10; 0: none)"
+        "--duplicate-every",
+        type=_natural,
+        default=10,
+        metavar="N",
+        help="post every Nth mail twice (default 10; 0: none)",
     )
     parser.add_argument(
         "--seed", type=int, default=1, metavar="N", help="equal seeds arrive at equal times (default 1)"
     )
-    parser.add_argument("--drain", type=float, default=60.0, metavar="S", help="wait so long for the rest (default 60)")
+    parser.add_argument(
+        "--drain", type=_natural, default=60, metavar="S", help="wait so long for the rest (default 60)"
+    )
     parser.add_argument(
         "--url",
         action="append",
@@ -84,6 +90,13 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     except ValueError as error:
         parser.error(str(error))
     return options
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 600:
+        raise argparse.ArgumentTypeError(f"{number} is not between 0 and 600")
+    return number
 
 
 class Service:
@@ -117,7 +130,7 @@ async def load(options: argparse.Namespace, service: Service, console: Console) 
     generator = Generator(run, service.urls, uuid.uuid4().hex[:6], options.duplicate_every)
     if service.topology is not None:
         service.topology.on_mail = generator.delivered
-    with LoadDisplay(console, options.profile) as display:
+    with LoadDisplay(console, options.profile, options.duplicate_every) as display:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(watch, run, service.urls, watched)
             tasks.start_soon(display.follow, run, watched)

@@ -19,8 +19,9 @@ _LINE_S = 1.0
 class LoadDisplay:
     """Shows a run until it is left."""
 
-    def __init__(self, console: Console, profile: Profile) -> None:
+    def __init__(self, console: Console, profile: Profile, duplicate_every: int) -> None:
         self._console = console
+        self._requests = profile.expected * (1 + 1 / duplicate_every if duplicate_every else 1)
         self._profile = profile
         self._live = Live(console=console, transient=True) if console.is_terminal else None
 
@@ -41,7 +42,7 @@ class LoadDisplay:
         elapsed_s = run.now_s()
         phase = "posting " if elapsed_s < self._profile.duration_s else "draining"
         return (
-            f"{elapsed_s:6.1f} s {phase}  posted {len(run.mails)} of about {self._profile.expected:.0f}, "
+            f"{elapsed_s:6.1f} s {phase}  posted {len(run.mails)} of about {self._requests:.0f}, "
             f"open {run.in_flight}, errors {run.errors}  |  queue {last.depth}, active {last.counts.get('active', 0)}, "
             f"finished {watched.finished}"
         )
