@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.support.cluster import Cluster
+from tests.support.sentinels import Service
 from tests.support.server import RedisServer
-from tests.support.snippets import Block, Program, blocks, needs_server
+from tests.support.snippets import Block, Program, blocks, service_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAGES: Final = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -30,17 +33,33 @@ def test_the_snippets_of_a_page_run(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = page.read_text()
-    url = f"memory://docs-{uuid.uuid4().hex}"
-    if needs_server(text):
-        server: RedisServer = request.getfixturevalue("server")
-        url = server.url
     printed = ""
-    with Program(page, url, tmp_path) as program:
+    with ExitStack() as stack:
+        places = places_of(service_of(text), tmp_path, request, stack)
+        program = stack.enter_context(Program(page, places, tmp_path))
         for block in blocks(text):
             if block.directive == ("output",):
                 assert printed == block.text, f"{page_name(page)}:{block.line}: the block above prints something else"
             elif block.language == "python":
                 printed = program.run(block) or capsys.readouterr().out
+
+
+def places_of(service: str, directory: Path, request: pytest.FixtureRequest, stack: ExitStack) -> str | dict[str, str]:
+    """What the addresses of a page are here; starts what is not running."""
+    match service:
+        case "server":
+            server: RedisServer = request.getfixturevalue("server")
+            return server.url
+        case "cluster":
+            port = Cluster(directory, stack).masters[0].port
+            return {'"redis-1.internal", port=7000': f'"127.0.0.1", port={port}'}
+        case "sentinel":
+            addresses = stack.enter_context(Service.started(directory)).addresses
+            named = enumerate(addresses, start=1)
+            return {f'"sentinel-{number}.internal", 26379': f'"{host}", {port}' for number, (host, port) in named}
+        case "":
+            return f"memory://docs-{uuid.uuid4().hex}"
+    raise ValueError(f"unknown service {service!r}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)

@@ -4,6 +4,8 @@ The blocks of a page run in order and share their names; `await` outside a funct
 `redis://localhost:6379` becomes the test's own. Comments in the page, invisible when rendered, steer this:
 
     <!-- snippets: server -->                 once per page: run against a real server instead of memory://
+    <!-- snippets: cluster -->                the same, a Redis Cluster, a node of which is redis-1.internal, port 7000
+    <!-- snippets: sentinel -->               the same, Sentinels, sentinel-1.internal and so on, port 26379
     <!-- snippet: process -->                 before a block: run it as a program of its own, it must exit with 0
     <!-- snippet: background worker.py -->    before a block: the same, but let it run, and end it with SIGTERM after
                                               the last block; it must then exit with 0. The file name is optional.
@@ -22,7 +24,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +40,7 @@ _BLOCK: Final = re.compile(
         ^(?P=indent)```\ *$""",
     re.MULTILINE | re.DOTALL | re.VERBOSE,
 )
-_NEEDS_SERVER: Final = re.compile(r"<!-- *snippets: *server *-->")
+_SERVICE: Final = re.compile(r"<!-- *snippets: *(\w+) *-->")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +61,22 @@ def blocks(page: str) -> Iterator[Block]:
         yield Block(match["language"], textwrap.dedent(match["text"]), line, directive)
 
 
-def needs_server(page: str) -> bool:
-    """Whether a page asks for a real server."""
-    return bool(_NEEDS_SERVER.search(page))
+def service_of(page: str) -> str:
+    """The service that a page asks for: server, cluster or sentinel; empty for none."""
+    found = _SERVICE.search(page)
+    return found[1] if found else ""
 
 
 class Program:
     """The Python blocks of one page, run one after another; a context manager."""
 
-    def __init__(self, page: Path, url: str, directory: Path) -> None:
-        """page: for tracebacks. url: replaces the documented one. directory: where files of the page are written."""
+    def __init__(self, page: Path, places: str | Mapping[str, str], directory: Path) -> None:
+        """page: for tracebacks. directory: where files of the page are written.
+
+        places: the URL that replaces the documented one, or what replaces what in the text of a block.
+        """
         self._page = page
-        self._url = url
+        self._places = {DOCUMENTED_URL: places} if isinstance(places, str) else places
         self._directory = directory
         self._names: dict[str, Any] = {"__name__": "__main__"}
         self._stack = ExitStack()
@@ -84,7 +90,9 @@ class Program:
 
     def run(self, block: Block) -> str:
         """Execute one block; what a program of its own has printed, else nothing."""
-        text = block.text.replace(DOCUMENTED_URL, self._url)
+        text = block.text
+        for documented, ours in self._places.items():
+            text = text.replace(documented, ours)
         match block.directive:
             case ():
                 self._execute(text, block.line)
