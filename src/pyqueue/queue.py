@@ -6,6 +6,7 @@ The way of an add: options (validated) -> record (encoded) -> buffer (coalesced)
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ import anyio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pyqueue._redis.connection import AnyRedis, Connection
+from pyqueue._redis.connection import CHECK_AFTER_S, AnyRedis, Connection
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.replies import number
@@ -101,6 +102,8 @@ class Queue(Generic[DataT, ResultT]):
         self._sender = Sender(Outage(f"queue {self.name}: {self._connection.url_safe}"))
         self._buffer = AddBuffer(self._send)
         self._is_described = self.options.skip_metas_update
+        self._timer: asyncio.TimerHandle | None = None
+        self._check: asyncio.Task[None] | None = None
         defaults = self.options.default_job_options
         self._default_template = encode_template(merge_options(defaults, JobOptions()) or JobOptions())
         self.jobs: Final[Jobs[DataT, ResultT]] = Jobs(self._store)
@@ -234,6 +237,10 @@ class Queue(Generic[DataT, ResultT]):
 
         While Redis does not answer that takes up to 10 s, as an add does; cancel it to give up what is not sent.
         """
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._check is not None:
+            self._check.cancel()
         try:
             await self._finishes.close()
             await self._buffer.close()
@@ -301,6 +308,10 @@ class Queue(Generic[DataT, ResultT]):
         if not self._is_described:
             await controlling.write_meta(self._store, max_events=self.options.max_len_events, version=_VERSION)
             self._is_described = True
+            self._timer = asyncio.get_running_loop().call_later(CHECK_AFTER_S, self._check_server)
+
+    def _check_server(self) -> None:
+        self._check = asyncio.ensure_future(self._connection.check_server())
 
     async def _drain_place(self, place: str, removed: int, progress: Progress | None) -> int:
         """Remove what may go. Workers may take jobs that were let stay, so that others are passed over: look again."""

@@ -33,8 +33,8 @@ SCRIPTS: Final[dict[str, set[str]]] = {
     "pyqueue-admin": set(scripts.names()),
 }
 COMMANDS: Final[dict[str, str]] = {
-    "pyqueue-producer": "eval evalsha hget hgetall hset time xread xrevrange zcard",
-    "pyqueue-worker": "eval evalsha bzpopmin client|setname hgetall hscan ltrim del sscan time zrange",
+    "pyqueue-producer": "eval evalsha hget hgetall hset info time xread xrevrange zcard",
+    "pyqueue-worker": "eval evalsha bzpopmin client|setname info hgetall hscan ltrim del sscan time zrange",
     "pyqueue-admin": "eval evalsha client|list del get hdel hget hgetall hscan hset info llen ltrim scan set sscan time"
     " xadd xread xrevrange xtrim zcard zcount zrange",
 }

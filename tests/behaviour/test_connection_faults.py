@@ -21,6 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from pyqueue import Queue, Worker
 from pyqueue._redis.commands import Commands
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.outage import Outage, is_outage
@@ -421,6 +422,34 @@ async def test_a_server_that_tells_no_version_is_used_all_the_same(
 
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     assert await to_own_server.commands.execute("PING")
+
+
+async def test_queues_and_workers_look_at_their_server_once_and_warn_once(
+    own_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = 0
+    for module in ("pyqueue.queue", "pyqueue._worker.worker"):
+        monkeypatch.setattr(f"{module}.CHECK_AFTER_S", 0.05)
+    with own_server.client() as admin:
+        admin.config_set("maxmemory-policy", "allkeys-lru")
+        admin.config_resetstat()
+
+        def looks() -> int:
+            nonlocal own
+            own += 1
+            stats: Any = admin.info("commandstats")
+            return int(stats.get("cmdstat_info", {"calls": 0})["calls"]) - (own - 1)
+
+        worker = Worker[Any, Any]("q", lambda job: None, connection=own_server.url)
+        async with Queue[Any, Any]("q", connection=own_server.url) as queue, worker:
+            for _ in range(3):
+                await (await queue.add("x")).result(timeout=5)
+            await wait_until(lambda: looks() == 2)
+            await (await queue.add("x")).result(timeout=5)
+            assert looks() == 2
+
+    assert "noeviction" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 async def test_a_sound_server_is_not_warned_of(to_own_server: Connection, caplog: pytest.LogCaptureFixture) -> None:

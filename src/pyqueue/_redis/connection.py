@@ -8,6 +8,7 @@ first command.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any, Final, TypeAlias
 
@@ -33,6 +34,8 @@ AnyRedis: TypeAlias = "Redis | RedisCluster"
 DEFAULT_URL: Final = "redis://localhost:6379"
 #: Connections for `commands`, opened as concurrency asks for them: adds of one queue travel together, so few suffice.
 POOL_SIZE: Final = 4
+#: When queues and workers look at their server: the first rush is over then, and nobody waits for the answer.
+CHECK_AFTER_S: Final = 1.0
 
 
 class Connection:
@@ -135,10 +138,14 @@ class Connection:
                 f"use prefix={tagged!r} instead of {prefix!r}"
             )
 
-    async def check_server(self) -> None:
-        """Log, once per connection, what about the server endangers jobs; never fails. One round trip."""
+    async def check_server(self, *, after_s: float = 0.0) -> None:
+        """Look once per connection, `after_s` from now, at what about the server endangers jobs, and log it.
+
+        Never fails, also where INFO is denied. One round trip.
+        """
         if not self._is_checked:
             self._is_checked = True
+            await asyncio.sleep(after_s)
             await server_check.check(self.commands, self.url_safe)
 
     async def aclose(self) -> None:

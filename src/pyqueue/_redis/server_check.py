@@ -1,4 +1,6 @@
-"""Look at a server once and say in the log what about it endangers jobs: its age, and evictions.
+"""Look at a server and say in the log what about it endangers jobs: its age, and evictions.
+
+Each thing is said once per server and process, however many queues and workers there are.
 
 Called by `Connection.check_server`.
 """
@@ -19,6 +21,8 @@ logger = logging.getLogger("pyqueue.connection")
 #: The oldest server our scripts are tested on.
 OLDEST: Final = (6, 2)
 
+_said: set[str] = set()
+
 
 async def check(commands: Commands, label: str) -> None:
     """Warn about a server older than 6.2 and about a policy that may evict jobs. A server that denies INFO is fine."""
@@ -29,12 +33,16 @@ async def check(commands: Commands, label: str) -> None:
         return
     version = info.get("redis_version", "")
     if version and _numbers(version) < OLDEST:
-        logger.warning("%s: Redis %s is too old, 6.2 or later is needed", label, version)
+        _warn(f"{label}: Redis {version} is too old, 6.2 or later is needed")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        logger.warning(
-            "%s: maxmemory-policy is %s: when memory runs out Redis deletes jobs; set it to noeviction", label, policy
-        )
+        _warn(f"{label}: maxmemory-policy is {policy}: when memory runs out Redis deletes jobs; set it to noeviction")
+
+
+def _warn(text: str) -> None:
+    if text not in _said:
+        _said.add(text)
+        logger.warning("%s", text)
 
 
 def parse_info(reply: str) -> dict[str, str]:

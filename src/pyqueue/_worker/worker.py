@@ -22,7 +22,7 @@ from uuid import uuid4
 import anyio
 from anyio.abc import TaskGroup
 
-from pyqueue._redis.connection import AnyRedis, Connection
+from pyqueue._redis.connection import CHECK_AFTER_S, AnyRedis, Connection
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._store.settling import ExchangeReply
 from pyqueue._worker.closing import Closing
@@ -280,7 +280,11 @@ class Worker(Generic[DataT, ResultT]):
         group.start_soon(parts.retention.run)
         group.start_soon(parts.iterations.run)
         group.start_soon(parts.waiter.run)
+        group.start_soon(self._check_server)
         group.start_soon(self._run_engine)
+
+    async def _check_server(self) -> None:
+        await self._connection.check_server(after_s=CHECK_AFTER_S)
 
     async def _run_engine(self) -> None:
         async with anyio.create_task_group() as group:
