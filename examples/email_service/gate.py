@@ -163,9 +163,11 @@ class Gate:
             await self._hold_back(cooldown_s)
             log.warning("mail server still unavailable", extra={"reason": str(error), "next_probe_s": cooldown_s})
         else:
-            await self._redis.delete(self._keys.breaker, self._keys.failures, self._keys.cooldown)
+            was_open = await self._redis.delete(self._keys.breaker)
+            await self._redis.delete(self._keys.failures, self._keys.cooldown)
             await self._queue.limits.resume()
-            log.info("circuit closed", extra={"probes": int(probes) + 1})
+            if was_open:  # else another instance has probed at the same moment
+                log.info("circuit closed", extra={"probes": int(probes) + 1})
 
     async def _hold_back(self, seconds: float) -> None:
         cooldown_ms = round(1000 * seconds)

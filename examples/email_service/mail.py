@@ -5,6 +5,7 @@ Knows SMTP and nothing of the queue; `worker` turns these errors into what the q
 """
 
 import re
+from collections.abc import Awaitable, Callable
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import formatdate
@@ -23,6 +24,9 @@ _SERVICE_CLOSING = 421
 # "try again in 30 seconds", "wait 2 min": bounded, because a server may say anything.
 _PAUSE = re.compile(r"\b(\d{1,6})\s*(s|sec|secs|seconds?|m|min|mins|minutes?)\b", re.IGNORECASE)
 _MAX_PAUSE_S = 600.0
+
+
+Step = Callable[[], Awaitable[None]]
 
 
 class MailRefused(Exception):
@@ -69,6 +73,10 @@ def message_id(key: str, sender: str) -> str:
     return f"<{key}@{sender.rpartition('@')[2]}>"
 
 
+async def _at_once() -> None:
+    """Nothing to wait for."""
+
+
 class Mailer:
     """Sends messages through one mail server; any number of mails at a time, over the connections of its pool."""
 
@@ -85,24 +93,27 @@ class Mailer:
         """The Message-ID of the mail with this key: equal on every attempt, so that a second copy can be recognised."""
         return message_id(key, self.sender)
 
-    async def send(self, message: EmailMessage, *, key: str) -> str:
+    async def send(
+        self, message: EmailMessage, *, key: str, may_connect: Step = _at_once, may_send: Step = _at_once
+    ) -> str:
         """Hand the message to the server and return its reply. `key` names the mail for good (see `message_id`).
 
-        Raises MailRefused (5xx to sender, recipient or content), ServerPaused (421), ServerUnavailable (no session) or
-        MailDeferred (everything else that may pass). Once the server has accepted, nothing is awaited any more.
+        `may_connect` is awaited when it is this mail's turn, `may_send` when its connection is ready; what they raise
+        passes through. Raises MailRefused (5xx to sender, recipient or content), ServerPaused (421), ServerUnavailable
+        (no session) or MailDeferred (everything else that may pass). Once the server has accepted, the mail is done.
         """
         message["From"] = self.sender
         message["Date"] = formatdate()
         message["Message-ID"] = self.message_id(key)
-        content = message.as_bytes(policy=_POLICY)
-        try:
-            return await self._send(str(message["To"]), content, fresh=False)
-        except _WentStale:
-            return await self._send(str(message["To"]), content, fresh=True)
-
-    async def _send(self, recipient: str, content: bytes, *, fresh: bool) -> str:
-        async with self.pool.session(fresh=fresh) as session:
-            return await self._transfer(session, recipient, content)
+        recipient, content = str(message["To"]), message.as_bytes(policy=_POLICY)
+        async with self.pool.turn() as turn:
+            await may_connect()
+            session = await turn.connect()
+            await may_send()
+            try:
+                return await self._transfer(session, recipient, content)
+            except _WentStale:
+                return await self._transfer(await turn.connect(fresh=True), recipient, content)
 
     async def _transfer(self, session: Session, recipient: str, content: bytes) -> str:
         await self._begin(session)
@@ -113,6 +124,7 @@ class Mailer:
             await _reset(session)
             raise judge(error) from error
         except aiosmtplib.SMTPException as error:
+            session.client.close()
             raise MailDeferred(_text(error), may_have_it=True) from error
 
     async def _begin(self, session: Session) -> None:
@@ -129,6 +141,7 @@ class Mailer:
             await _reset(session)
             raise judge(error) from error
         except aiosmtplib.SMTPException as error:
+            session.client.close()
             raise MailDeferred(_text(error)) from error
 
     async def close(self) -> None:

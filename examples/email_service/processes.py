@@ -75,6 +75,10 @@ class Child:
         if self.has_ended:
             raise self._failure(f"ended by itself with exit status {self._process.returncode}")
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     async def kill(self) -> None:
         """End it as a power cut would: no handler runs."""
         self._process.send_signal(signal.SIGKILL)

@@ -1,5 +1,6 @@
 """The sending half of an instance: the queue's worker with everything that it needs to hand mails to the server."""
 
+import asyncio
 import contextlib
 import logging
 import math
@@ -31,6 +32,15 @@ STARTS_PER_MAIL = 1.25
 MAX_SLICES = 10
 MIN_STARTS_PER_SLICE = 8
 
+# The mail server counts when mails arrive, the limiter when they leave. What one takes longer than another on the way
+# is added to the window, so that late ones and early ones of the next window do not meet: so much, or this share of it.
+GUARD_MS = 50
+GUARD_SHARE = 0.03
+
+# How often a mail may be in the hands of a worker that dies before it counts as the reason. Mails are small and alike:
+# rolling restarts and kills are far likelier than a mail that kills.
+MAX_STALLED_COUNT = 5
+
 
 def start_limit(rate_max: int | None, duration_ms: int) -> RateLimit:
     """The limit on jobs that start, from the limit on mails."""
@@ -51,7 +61,7 @@ class Sender:
         self.mailer = Mailer.from_settings(settings)
         self.tally = Tally(metrics, settings.instance_id)
         ledger = SendLedger(redis, keys, settings.instance_id)
-        processor = MailProcessor(self.mailer, gate, ledger, self._limiter, self.tally, settings)
+        processor = MailProcessor(self.mailer, gate, ledger, self._limiter, self.tally, settings, self._hold_back)
         self.worker = self._build_worker(processor)
 
     @contextlib.asynccontextmanager
@@ -79,6 +89,10 @@ class Sender:
         """The worker's part of a heartbeat."""
         return self.tally.report(self.worker, self.mailer.pool)
 
+    def _hold_back(self, seconds: float) -> None:
+        self.worker.pause()
+        asyncio.get_running_loop().call_later(seconds, self.worker.resume)
+
     def _build_worker(self, processor: MailProcessor) -> EmailWorker:
         settings = self._settings
         worker: EmailWorker = Worker(
@@ -90,6 +104,7 @@ class Sender:
             limiter=start_limit(settings.email_rate_max, settings.email_rate_duration),
             lock_duration=settings.lock_duration_ms,
             stalled_interval=settings.stalled_interval_ms,
+            max_stalled_count=MAX_STALLED_COUNT,
             name=settings.instance_id,
         )
         worker.on("ready", lambda: log.info("worker ready", extra={"concurrency": settings.email_concurrency}))
@@ -110,4 +125,6 @@ def rate_limiter(settings: Settings, keys: ServiceKeys) -> RateLimiter | None:
     """The limit on mails over all instances; None without one."""
     if settings.email_rate_max is None:
         return None
-    return RateLimiter(settings.email_rate_max, settings.email_rate_duration, keys.rate, connection=settings.redis_url)
+    duration_ms = settings.email_rate_duration
+    window_ms = duration_ms + math.ceil(min(GUARD_MS, GUARD_SHARE * duration_ms))
+    return RateLimiter(settings.email_rate_max, window_ms, keys.rate, connection=settings.redis_url)

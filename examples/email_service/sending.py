@@ -1,4 +1,4 @@
-"""How one job becomes one mail: ask the ledger, the gate and the rate limit, send, record, and tell the queue.
+"""How one job becomes one mail: ask the ledger, wait for a connection, ask gate and rate limit, send, record.
 
 Turns answers into outcomes of the job: accepted -> completed, 5xx -> failed at once (`Unrecoverable`), 4xx -> another
 attempt after a backoff. What is not the mail's fault spends no attempt: a closed gate gives the job back and holds the
@@ -7,8 +7,10 @@ queue (`RateLimitJob`), the rate limit and a failed connection make this job wai
 
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import EmailMessage
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -30,6 +32,7 @@ from examples.email_service.mail import (
 from examples.email_service.payloads import Invite, TestEmail
 from examples.email_service.send_ledger import Known, SendLedger
 from examples.email_service.settings import Settings
+from examples.email_service.smtp_pool import ServerBusy
 from examples.email_service.tally import Result, Tally
 from pyqueue import DelayJob, RateLimiter, RateLimitExceeded, RateLimitJob, RedisRefused, Unrecoverable
 
@@ -81,7 +84,10 @@ class MailProcessor:
         limiter: RateLimiter | None,
         tally: Tally,
         settings: Settings,
+        hold_back: Callable[[float], None],
     ) -> None:
+        """`hold_back` keeps the worker from claiming jobs for so many seconds."""
+        self._hold_back = hold_back
         self._mailer = mailer
         self._gate = gate
         self._ledger = ledger
@@ -111,32 +117,22 @@ class MailProcessor:
             self._tally.count_result("already_sent")
             log.warning("mail was sent before, by a run that did not end", extra=fields)
             return self._result(mail)
-        await self._ask_permission()
         if known is Known.UNSURE:
             self._tally.count_result("unsure")
             log.warning("mail may have been sent before: sending it again", extra=fields)
-        await self._ledger.begin(mail.key)
-        await self._send(mail, fields)
+        reply = await self._send(mail, fields)
+        self._tally.count_result("accepted")
+        with anyio.move_on_after(RECORD_TIMEOUT_S, shield=True):
+            await self._ledger.accept(mail.key, reply)
+        await self._gate.succeeded()
+        log.info("mail sent", extra={**fields, "reply": reply})
         return self._result(mail)
 
-    async def _ask_permission(self) -> None:
-        """Return when this mail may be handed to the server now; raises the directive that makes its job wait."""
+    async def _send(self, mail: Mail, fields: dict[str, Any]) -> str:
+        """Send, and return the server's reply; raises what its answer means for the job."""
+        begin = partial(self._begin, mail)
         try:
-            await self._gate.check()
-        except GateClosed as closed:
-            raise RateLimitJob(closed.wait_ms) from closed
-        if self._limiter is None:
-            return
-        try:
-            await self._limiter.consume(RATE_KEY)
-        except RateLimitExceeded as limit:
-            self._tally.count_rate_limit_hit()
-            raise DelayJob(limit.wait_ms) from limit
-
-    async def _send(self, mail: Mail, fields: dict[str, Any]) -> None:
-        """Send and record; raises what the answer means for the job."""
-        try:
-            reply = await self._mailer.send(mail.message, key=mail.key)
+            return await self._mailer.send(mail.message, key=mail.key, may_connect=self._pass_gate, may_send=begin)
         except MailRefused as refusal:
             await self._answered(mail, "refused")
             log.warning("mail refused", extra={**fields, "reply": str(refusal)})
@@ -152,17 +148,35 @@ class MailProcessor:
             await self._answered(mail, "deferred")
             await self._gate.pause(str(pause), pause.seconds)
             raise DelayJob(_soon_ms()) from pause
+        except ServerBusy as busy:
+            log.warning("mail server takes no more connections", extra={**fields, "reason": str(busy)})
+            self._tally.count_result("unavailable")
+            if not self._mailer.pool.connections:
+                self._hold_back(busy.seconds)  # others may have connections: leave the mails to them
+            raise DelayJob(_soon_ms()) from busy
         except ServerUnavailable as failure:
             log.warning("mail server unavailable", extra={**fields, "reason": str(failure)})
             self._tally.count_result("unavailable")
             await self._ledger.forget(mail.key)
             await self._gate.failed(str(failure))
             raise DelayJob(_soon_ms()) from failure
-        self._tally.count_result("accepted")
-        with anyio.move_on_after(RECORD_TIMEOUT_S, shield=True):
-            await self._ledger.accept(mail.key, reply)
-        await self._gate.succeeded()
-        log.info("mail sent", extra={**fields, "reply": reply})
+
+    async def _pass_gate(self) -> None:
+        """It is this mail's turn: a closed gate gives its job back and holds the queue."""
+        try:
+            await self._gate.check()
+        except GateClosed as closed:
+            raise RateLimitJob(closed.wait_ms) from closed
+
+    async def _begin(self, mail: Mail) -> None:
+        """The connection is ready: take a place in the rate limit, as late as possible, and note that it begins."""
+        if self._limiter is not None:
+            try:
+                await self._limiter.consume(RATE_KEY)
+            except RateLimitExceeded as limit:
+                self._tally.count_rate_limit_hit()
+                raise DelayJob(limit.wait_ms) from limit
+        await self._ledger.begin(mail.key)
 
     async def _answered(self, mail: Mail, result: Result) -> None:
         """The server was reached and does not have the mail."""

@@ -2,7 +2,8 @@
 
 A connection is opened (STARTTLS or TLS, login) when a mail needs one and none is idle, serves many mails, and is closed
 when it was idle for a minute, has served its share, or broke. Never more than `size` at a time: a mail waits for its
-turn. Knows SMTP sessions; what an answer means for the mail is judged in `mail`.
+turn. When the server has too many connections already (421 at the door), the pool makes do with those that it has, and
+tries one more every few seconds. Knows SMTP sessions; what an answer means for the mail is judged in `mail`.
 """
 
 import asyncio
@@ -26,11 +27,25 @@ MAX_MAILS = 100
 # A server that is asked to end a session owes us nothing more than a short answer.
 QUIT_TIMEOUT_S = 2.0
 
+_PERMANENT = 500
+
 SWEEP_S = 5.0
+
+# After a 421 at the door the pool does not knock again for so long, doubling while it is turned away.
+FIRST_BACKOFF_S = 1.0
+MAX_BACKOFF_S = 10.0
 
 
 class ServerUnavailable(Exception):
     """No session could be had: refused, no answer, no TLS, a refused login. It says nothing about any mail."""
+
+
+class ServerBusy(ServerUnavailable):
+    """The server lives and takes no further connection now (4xx at the door); `seconds` until the pool tries again."""
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
 
 
 @dataclass(slots=True)
@@ -61,6 +76,8 @@ class SmtpPool:
         self._idle: list[Session] = []
         self._open: set[int] = set()
         self._is_closed = False
+        self._backoff_s = 0.0
+        self._busy_until = 0.0
         self.opened = 0
         self.connect_failures = 0
         self.is_up: bool | None = None
@@ -82,35 +99,39 @@ class SmtpPool:
         return len(self._open)
 
     @contextlib.asynccontextmanager
-    async def session(self, *, fresh: bool = False) -> AsyncGenerator[Session]:
-        """A session of one's own, a new one if `fresh`; it goes back to the pool if it is still good afterwards.
+    async def turn(self) -> AsyncGenerator["Turn"]:
+        """The right to one connection, when others are done with theirs; `Turn.connect` then makes use of it.
 
-        Waits while all are in use. Raises ServerUnavailable. A block that is cancelled leaves the connection in the
+        The connection goes back to the pool if it is still good afterwards. A block that is cancelled leaves it in the
         middle of something: it is dropped.
         """
         async with self._slots:
-            session = (None if fresh else self._take()) or await self._connect()
+            turn = Turn(self)
             try:
-                yield session
-            except aiosmtplib.SMTPException:
-                session.mails += 1
-                await self._give_back(session)
+                yield turn
+            except Exception:
+                await turn.give_back()
                 raise
             except BaseException:
-                self._drop(session)
+                turn.drop()
                 raise
-            session.mails += 1
-            await self._give_back(session)
+            await turn.give_back()
 
     async def probe(self) -> None:
         """See whether the server lets us in; raises ServerUnavailable. Waits for a free connection like a mail."""
-        async with self.session(fresh=True):
-            pass
+        async with self.turn() as turn:
+            session = await turn.connect()
+            if session.is_warm:
+                try:
+                    await session.client.noop()
+                except aiosmtplib.SMTPException:
+                    await turn.connect(fresh=True)
 
     async def run(self) -> None:
-        """Close what has been idle for too long, until cancelled."""
+        """Close what has been idle for too long and dare one more connection, until cancelled."""
         while True:
             await anyio.sleep(SWEEP_S)
+            self._slots.total_tokens = min(self.size, self._slots.total_tokens + 1)
             stale = [session for session in self._idle if not session.is_usable]
             self._idle = [session for session in self._idle if session.is_usable]
             for session in stale:
@@ -124,27 +145,56 @@ class SmtpPool:
             for session in idle:
                 tasks.start_soon(self._quit, session)
 
-    def _take(self) -> Session | None:
+    def take(self) -> Session | None:
         """The warmest idle session, so that those we do not need grow old and are closed."""
         while self._idle:
             session = self._idle.pop()
             if session.is_usable:
                 return session
-            self._drop(session)
+            self.drop(session)
         return None
 
-    async def _connect(self) -> Session:
+    async def connect(self) -> Session:
+        """A new session; raises ServerUnavailable."""
+        left_s = self._busy_until - monotonic()
+        if left_s > 0:
+            raise ServerBusy(f"{self._settings.smtp_host}: too many connections", left_s)
         client = self._client()
         try:
             await client.connect()
         except (aiosmtplib.SMTPException, OSError) as error:
             self.connect_failures += 1
             self.is_up = False
-            raise ServerUnavailable(f"{self._settings.smtp_host}:{self._settings.smtp_port}: {_text(error)}") from error
+            reason = f"{self._settings.smtp_host}:{self._settings.smtp_port}: {_text(error)}"
+            if isinstance(error, aiosmtplib.SMTPConnectResponseError) and error.code < _PERMANENT:
+                raise ServerBusy(reason, self._make_do()) from error
+            raise ServerUnavailable(reason) from error
         self.opened += 1
+        self._backoff_s = 0.0
         self.is_up = True
         self._open.add(id(client))
         return Session(client)
+
+    async def give_back(self, session: Session) -> None:
+        """Keep it for the next mail, or end it."""
+        session.mails += 1
+        session.idle_since = monotonic()
+        if self._is_closed or not session.is_usable:
+            await self._quit(session)
+        else:
+            self._idle.append(session)
+
+    def drop(self, session: Session) -> None:
+        """End it without a word."""
+        self._open.discard(id(session.client))
+        session.client.close()
+
+    def _make_do(self) -> float:
+        """Be content with the connections that are open; returns seconds until the next attempt."""
+        self._backoff_s = min(MAX_BACKOFF_S, max(FIRST_BACKOFF_S, 2 * self._backoff_s))
+        self._busy_until = monotonic() + self._backoff_s
+        self._slots.total_tokens = max(1, self.connections)
+        return self._backoff_s
 
     def _client(self) -> aiosmtplib.SMTP:
         settings = self._settings
@@ -159,23 +209,38 @@ class SmtpPool:
             tls_context=_tls_context(settings),
         )
 
-    async def _give_back(self, session: Session) -> None:
-        session.idle_since = monotonic()
-        if self._is_closed or not session.is_usable:
-            await self._quit(session)
-        else:
-            self._idle.append(session)
-
     async def _quit(self, session: Session) -> None:
         """End the session politely; never raises, not even when cancelled: its mails are done with."""
         with contextlib.suppress(aiosmtplib.SMTPException, asyncio.CancelledError):
             if session.client.is_connected:
                 await session.client.quit(timeout=QUIT_TIMEOUT_S)
-        self._drop(session)
+        self.drop(session)
 
-    def _drop(self, session: Session) -> None:
-        self._open.discard(id(session.client))
-        session.client.close()
+
+class Turn:
+    """One mail's right to a connection."""
+
+    def __init__(self, pool: SmtpPool) -> None:
+        self._pool = pool
+        self._session: Session | None = None
+
+    async def connect(self, *, fresh: bool = False) -> Session:
+        """A session of one's own, a new one if `fresh`, instead of the one before; raises ServerUnavailable."""
+        self.drop()
+        self._session = (None if fresh else self._pool.take()) or await self._pool.connect()
+        return self._session
+
+    async def give_back(self) -> None:
+        """Leave the session to others."""
+        session, self._session = self._session, None
+        if session is not None:
+            await self._pool.give_back(session)
+
+    def drop(self) -> None:
+        """Let nobody use the session again."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._pool.drop(session)
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:

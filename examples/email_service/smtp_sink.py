@@ -7,20 +7,24 @@ unknown-...@      550, always
 slow-...@         accepted, after the delay given at construction
 anything else@    accepted
 
-The demonstration and the tests run it in their own process, with every mail going through a socket.
+It can also be made to behave badly: to allow few connections, to ask everybody to pause, to demand TLS and a login, to
+be gone for a while. The demonstration and the tests run it in their own process; every mail goes through a socket.
 """
 
 import argparse
 import asyncio
 import contextlib
+import math
+import ssl
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.policy import default as modern
-from typing import Protocol, Self
+from time import monotonic
+from typing import Any, Protocol, Self
 
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, AuthResult
 
 GREYLISTED = "greylisted-"
 UNKNOWN = "unknown-"
@@ -36,6 +40,17 @@ class Ledger:
     refused: Counter[str] = field(default_factory=Counter)
     receiving: int = 0
     """Mails whose content is there and whose answer is not."""
+
+    accepted_at: list[float] = field(default_factory=list)
+    """When each mail was accepted (monotonic seconds), in that order."""
+    connections: int = 0
+    """Taken since the start."""
+    connections_refused: int = 0
+    """Turned away because there were too many."""
+    most_connections: int = 0
+    """Open at the same time, at most."""
+    pauses: int = 0
+    """Times that a client was asked to pause."""
 
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -53,6 +68,8 @@ class Ledger:
 class Envelope(Protocol):
     """The part of aiosmtpd's envelope that is used here (it ships no types)."""
 
+    mail_from: str
+    mail_options: list[str]
     rcpt_tos: list[str]
     content: bytes
 
@@ -64,6 +81,18 @@ class Postmaster:
         self._ledger = ledger
         self._slow_s = slow_s
         self._on_accepted = on_accepted
+        self.paused_until = 0.0
+
+    async def handle_MAIL(  # noqa: N802 (the name of the hook)
+        self, _server: object, _session: object, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Take the sender, or ask for a pause."""
+        if (left_s := self.paused_until - monotonic()) > 0:
+            self._ledger.pauses += 1
+            return f"421 4.7.0 too much mail, try again in {math.ceil(left_s)} seconds"
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 2.1.0 ok"
 
     async def handle_RCPT(  # noqa: N802 (the name of the hook)
         self, _server: object, _session: object, envelope: Envelope, address: str, _options: list[str]
@@ -91,6 +120,7 @@ class Postmaster:
         async with self._ledger.changed:
             self._ledger.changed.notify_all()
             self._ledger.accepted.update((message_id, address) for address in envelope.rcpt_tos)
+            self._ledger.accepted_at.append(monotonic())
         if self._on_accepted is not None:
             self._on_accepted(", ".join(envelope.rcpt_tos))
         return "250 2.0.0 accepted"
@@ -108,6 +138,34 @@ class Postmaster:
                 self._ledger.changed.notify_all()
 
 
+class Connection(SMTP):
+    """One client, counted; turned away when there are too many."""
+
+    def __init__(self, sink: "SmtpSink", handler: Postmaster, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._sink = sink
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called again when the connection is secured."""
+        ledger, clients = self._sink.ledger, self._sink.clients
+        if self not in clients:
+            ledger.connections += 1
+            clients[self] = transport
+            if len(clients) > self._sink.max_connections:
+                ledger.connections_refused += 1
+                assert isinstance(transport, asyncio.WriteTransport)
+                transport.write(b"421 4.7.0 too many connections\r\n")
+                transport.close()
+            else:
+                ledger.most_connections = max(ledger.most_connections, len(clients))
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The client has gone."""
+        self._sink.clients.pop(self, None)
+        super().connection_lost(error)
+
+
 class SmtpSink:
     """The server, as an async context manager; `port` is known once it is entered."""
 
@@ -118,25 +176,61 @@ class SmtpSink:
         port: int = 0,
         slow_s: float = 1.0,
         on_accepted: Callable[[str], None] | None = None,
+        max_connections: int = 1_000_000,
+        tls: ssl.SSLContext | None = None,
+        users: Mapping[str, str] | None = None,
     ) -> None:
+        """`tls`: STARTTLS is offered. `users` (name -> password): nothing is taken before STARTTLS and a login."""
         self.host = host
         self.port = port
+        self.max_connections = max_connections
         self.ledger = Ledger()
+        self.clients: dict[Connection, asyncio.BaseTransport] = {}
+        self._tls = tls
+        self._users = users
         self._postmaster = Postmaster(self.ledger, slow_s, on_accepted)
         self._server: asyncio.Server | None = None
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> None:
+        """Listen; again on the same port after `close`."""
         loop = asyncio.get_running_loop()
-        # The host name is given because looking it up (getfqdn, once per connection) may take seconds.
-        self._server = await loop.create_server(
-            lambda: SMTP(self._postmaster, hostname="sink.example", loop=loop), self.host, self.port
-        )
+        self._server = await loop.create_server(lambda: self._connection(loop), self.host, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        """Refuse connections and drop those that are open."""
+        if self._server is not None:
+            self._server.close()
+        for transport in list(self.clients.values()):
+            transport.close()
+
+    def pause(self, seconds: float) -> None:
+        """Answer 421 to every mail for so long."""
+        self._postmaster.paused_until = monotonic() + seconds
+
+    async def __aenter__(self) -> Self:
+        await self.open()
         return self
 
     async def __aexit__(self, *_exc_info: object) -> None:
-        assert self._server is not None
-        self._server.close()
+        self.close()
+
+    def _connection(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        # The host name is given because looking it up (getfqdn, once per connection) may take seconds.
+        return Connection(
+            self,
+            self._postmaster,
+            hostname="sink.example",
+            loop=loop,
+            tls_context=self._tls,
+            require_starttls=self._tls is not None and self._users is not None,
+            auth_required=self._users is not None,
+            authenticator=None if self._users is None else self._authenticate,
+        )
+
+    def _authenticate(self, _server: object, _session: object, _envelope: object, _mechanism: str, login: Any) -> Any:
+        users = self._users or {}
+        return AuthResult(success=users.get(login.login.decode()) == login.password.decode(), handled=False)
 
 
 async def serve(host: str, port: int) -> None:

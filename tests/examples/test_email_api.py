@@ -2,35 +2,22 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import httpx
 import pytest
 
-from examples.email_service.api import create_app, create_instance
 from examples.email_service.bodies import MAX_BODY_BYTES
 from examples.email_service.jobs import open_queue
 from examples.email_service.settings import Settings
 from examples.email_service.smtp_sink import SmtpSink
+from tests.examples.http import running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs_server]
 
 INVITE = {"id": "42", "to": "guest@example.test", "course": "Analytical engines"}
 NOTHING_QUEUED = {"waiting": 0, "active": 0, "completed": 0, "failed": 0, "delayed": 0}
-
-
-@asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of one instance."""
-    app = create_app(create_instance(settings))
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://instance") as client,
-    ):
-        yield client
 
 
 @pytest.fixture
