@@ -90,6 +90,11 @@ topologies: $(DEV_READY) ## The behaviour suite on Redis, Valkey, Cluster, Senti
 	.ci/redis-server
 	$(BIN)/python -m tests.topologies -n $(WORKERS) $(ARGS)
 
+.PHONY: email-audit
+email-audit: $(DEV_READY) ## The e-mail service: 20,000 mails under kills and restarts, rate limit, shares; a table
+	.ci/redis-server
+	$(BIN)/python -m tests.email_audit $(ARGS)
+
 .PHONY: acceptance
 acceptance: $(DEV_READY) ## Which numbered behaviours no test cites, and why
 	$(BIN)/python -m tests.acceptance.coverage

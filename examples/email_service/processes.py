@@ -115,6 +115,10 @@ class Crew:
         """End a child as a power cut would, and forget it."""
         await self._children.pop(name).kill()
 
+    async def retire(self, name: str, timeout: float) -> int:
+        """SIGTERM to one child, and its exit status; ChildFailed when it takes longer than `timeout` s."""
+        return await self._children.pop(name).terminate(timeout)
+
     def check_alive(self) -> None:
         """Raise ChildFailed when one has ended by itself."""
         for child in self._children.values():

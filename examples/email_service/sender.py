@@ -27,15 +27,11 @@ log = logging.getLogger(__name__)
 ANY_RATE = RateLimit(max=1_000_000, duration=1000)
 
 # Jobs that may start, for each mail that may be sent: the limit on mails decides, this one only keeps jobs that would
-# have to wait from being started over and over. In up to ten slices of the window, so that mails flow evenly.
-STARTS_PER_MAIL = 1.25
-MAX_SLICES = 10
-MIN_STARTS_PER_SLICE = 8
-
-# The mail server counts when mails arrive, the limiter when they leave. What one takes longer than another on the way
-# is added to the window, so that late ones and early ones of the next window do not meet: so much, or this share of it.
-GUARD_MS = 50
-GUARD_SHARE = 0.03
+# have to wait from being started over and over. In many slices of the
+# window: a place that becomes free waits for a start, on average half a slice.
+STARTS_PER_MAIL = 2
+MAX_SLICES = 50
+MIN_STARTS_PER_SLICE = 2
 
 # How often a mail may be in the hands of a worker that dies before it counts as the reason. Mails are small and alike:
 # rolling restarts and kills are far likelier than a mail that kills.
@@ -113,7 +109,7 @@ class Sender:
         worker.on("stalled", self._take_note_of_stalled)
         worker.on("lock_lost", lambda job: log.warning("mail lost to another worker", extra={"job_id": job.id}))
         worker.on("error", lambda error: log.error("worker error", extra={"error": repr(error)}))
-        worker.on("closed", lambda: log.info("worker closed"))
+        worker.on("closed", lambda: log.info("worker closed", extra=self.tally.totals()))
         return worker
 
     def _take_note_of_stalled(self, job_id: str) -> None:
@@ -125,6 +121,4 @@ def rate_limiter(settings: Settings, keys: ServiceKeys) -> RateLimiter | None:
     """The limit on mails over all instances; None without one."""
     if settings.email_rate_max is None:
         return None
-    duration_ms = settings.email_rate_duration
-    window_ms = duration_ms + math.ceil(min(GUARD_MS, GUARD_SHARE * duration_ms))
-    return RateLimiter(settings.email_rate_max, window_ms, keys.rate, connection=settings.redis_url)
+    return RateLimiter(settings.email_rate_max, settings.email_rate_duration, keys.rate, connection=settings.redis_url)

@@ -5,6 +5,7 @@ attempt after a backoff. What is not the mail's fault spends no attempt: a close
 queue (`RateLimitJob`), the rate limit and a failed connection make this job wait (`DelayJob`).
 """
 
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -34,7 +35,7 @@ from examples.email_service.send_ledger import Known, SendLedger
 from examples.email_service.settings import Settings
 from examples.email_service.smtp_pool import ServerBusy
 from examples.email_service.tally import Result, Tally
-from pyqueue import DelayJob, RateLimiter, RateLimitExceeded, RateLimitJob, RedisRefused, Unrecoverable
+from pyqueue import Consumed, DelayJob, RateLimiter, RateLimitExceeded, RateLimitJob, RedisRefused, Unrecoverable
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +49,14 @@ RETRY_MS = (500, 1500)
 RECORD_TIMEOUT_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Mail:
     """What is to be sent, and the name it has for good."""
 
     key: str
     message: EmailMessage
+    place: Consumed | None = None
+    """Its place in the rate limit, if there is one, once it has it."""
 
 
 def render(job: EmailJob) -> Mail:
@@ -124,6 +127,7 @@ class MailProcessor:
         self._tally.count_result("accepted")
         with anyio.move_on_after(RECORD_TIMEOUT_S, shield=True):
             await self._ledger.accept(mail.key, reply)
+            await self._keep_place(mail)
         await self._gate.succeeded()
         log.info("mail sent", extra={**fields, "reply": reply})
         return self._result(mail)
@@ -172,11 +176,17 @@ class MailProcessor:
         """The connection is ready: take a place in the rate limit, as late as possible, and note that it begins."""
         if self._limiter is not None:
             try:
-                await self._limiter.consume(RATE_KEY)
+                mail.place = await self._limiter.consume(RATE_KEY)
             except RateLimitExceeded as limit:
                 self._tally.count_rate_limit_hit()
                 raise DelayJob(limit.wait_ms) from limit
         await self._ledger.begin(mail.key)
+
+    async def _keep_place(self, mail: Mail) -> None:
+        """Let the mail count from its acceptance on, for that is when the server has counted it."""
+        if self._limiter is not None and mail.place is not None:
+            with contextlib.suppress(redis.exceptions.RedisError, RedisRefused):
+                await self._limiter.renew(mail.place)
 
     async def _answered(self, mail: Mail, result: Result) -> None:
         """The server was reached and does not have the mail."""

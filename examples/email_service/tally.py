@@ -52,6 +52,11 @@ class Tally:
         self.durations.add(seconds)
         self._metrics.job_seconds.observe(seconds)
 
+    def totals(self) -> dict[str, int]:
+        """Everything that was counted, for the log."""
+        counts = dict[str, int]([*self.outcomes.items(), *self.results.items()])
+        return {**counts, "stalled": self.stalled, "rate_limit_hits": self.rate_limit_hits}
+
     def report(self, worker: EmailWorker, pool: SmtpPool) -> WorkerReport:
         """The worker's part of a heartbeat."""
         health = worker.health()

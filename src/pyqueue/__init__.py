@@ -51,7 +51,7 @@ from pyqueue.events import QueueEvents
 from pyqueue.explanation import Explanation, PendingChild
 from pyqueue.flow import FlowJob, FlowProducer, JobNode
 from pyqueue.job import Job
-from pyqueue.limiter import RateLimiter
+from pyqueue.limiter import Consumed, RateLimiter
 from pyqueue.options import Backoff, Deduplication, JobOptions, JobSpec, RateLimit, Retention
 from pyqueue.processes import InProcess, ProcessJob
 from pyqueue.queue import Queue
@@ -67,6 +67,7 @@ __all__ = [
     "BulkAddError",
     "ChildCounts",
     "ConfigurationError",
+    "Consumed",
     "Context",
     "Deduplication",
     "DelayJob",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from pyqueue._redis.connection import AnyRedis, Connection
 from pyqueue._store import limiting
@@ -19,6 +19,15 @@ from pyqueue.types import SERVER_CLOCK, Clock
 
 #: Points are single entries in Redis, about 11 bytes each; a larger limit is better counted in units of many.
 MAX_POINTS: Final = 100_000
+
+
+class Consumed(NamedTuple):
+    """Points that were consumed together; `renew` takes it."""
+
+    key: str
+    points: int
+    entry: str
+    """When, as the log of the key has it."""
 
 
 class RateLimiter:
@@ -53,13 +62,13 @@ class RateLimiter:
         self._is_ours = not isinstance(connection, Connection)
         self._clock = clock
 
-    async def consume(self, key: str, points: int = 1) -> None:
+    async def consume(self, key: str, points: int = 1) -> Consumed:
         """Consume points of a key, all or none, at once. One round trip, O(points).
 
         Raises RateLimitExceeded with `wait_ms`, when they would exceed the limit. ConfigurationError for more points
         than the limit ever allows. After a connection error they may have been consumed.
         """
-        wait_ms = await limiting.consume_points(
+        wait_ms, entry = await limiting.consume_points(
             self._connection.commands,
             self._redis_key(key),
             points=_count(points, "points", self.points),
@@ -73,6 +82,25 @@ class RateLimiter:
                 key=key,
                 wait_ms=wait_ms,
             )
+        return Consumed(key, points, entry)
+
+    async def renew(self, consumed: Consumed) -> Consumed:
+        """Let consumed points count from now on: what they are for has happened now, and not when they were consumed.
+
+        For limits that somebody else counts, such as a mail server: a mail arrives later than its point was consumed,
+        one more, another less, and without this the fullest window there may hold some too many. What takes longer
+        than `duration` should consume again instead. One round trip, O(points of the limit) at most.
+        """
+        entry = await limiting.renew_points(
+            self._connection.commands,
+            self._redis_key(consumed.key),
+            consumed.entry,
+            points=consumed.points,
+            max_points=self.points,
+            duration_ms=self.duration_ms,
+            clock=self._clock,
+        )
+        return consumed._replace(entry=entry)
 
     async def reset(self, key: str) -> None:
         """Forget what was consumed of a key. One round trip."""

@@ -85,6 +85,26 @@ async def test_instances_share_a_limit(limiter: RateLimiter, source: ConnectionS
             await other.consume("ada")
 
 
+async def test_renewed_points_count_from_then_on(redis_url: str, prefix: str) -> None:
+    clock = SteppingClock()
+    async with RateLimiter(2, 1000, prefix, connection=redis_url, clock=clock) as limiter:
+        first = await limiter.consume("ada")
+        clock.now += 100
+        await limiter.consume("ada")
+        clock.now += 400
+        await limiter.renew(first)
+
+        clock.now += 599  # a second after the second one, half a second after what became of the first
+        with pytest.raises(RateLimitExceeded) as refusal:
+            await limiter.consume("ada")
+        assert refusal.value.wait_ms == 1
+        clock.now += 1
+        await limiter.consume("ada")
+        with pytest.raises(RateLimitExceeded) as refusal:
+            await limiter.consume("ada")
+        assert refusal.value.wait_ms == 400
+
+
 async def test_a_reset_forgets_what_was_consumed(limiter: RateLimiter) -> None:
     await limiter.consume("ada", 3)
     await limiter.reset("ada")

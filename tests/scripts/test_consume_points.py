@@ -50,7 +50,8 @@ async def test_points_are_consumed_or_the_wait_is_told(
 
     ran = await consume(bench, points)
 
-    assert (ran.reply, ran.keys, ran.events) == (wait, {} if after is None else {"limiter": after}, [])
+    entry = after[-1] if after is not None else ""
+    assert (ran.reply, ran.keys, ran.events) == ([wait, entry], {} if after is None else {"limiter": after}, [])
 
 
 async def test_a_clock_that_was_set_back_by_more_than_a_window_counts_everything_known_as_consumed_now(
@@ -60,8 +61,8 @@ async def test_a_clock_that_was_set_back_by_more_than_a_window_counts_everything
 
     ran = await consume(bench)
 
-    assert (ran.reply, ran.keys) == (0, {"limiter": ago(0, 0, 0)})
-    assert (await consume(bench)).reply == WINDOW_MS
+    assert (ran.reply, ran.keys) == ([0, *ago(0)], {"limiter": ago(0, 0, 0)})
+    assert (await consume(bench)).reply == [WINDOW_MS, ""]
 
 
 async def test_the_key_runs_out_when_its_last_entry_has_left_the_window(bench: Bench) -> None:
@@ -73,5 +74,5 @@ async def test_the_key_runs_out_when_its_last_entry_has_left_the_window(bench: B
 async def test_more_points_than_fit_into_one_command_are_consumed(bench: Bench) -> None:
     ran = await consume(bench, points=10_000, max_points=10_000)
 
-    assert ran.reply == 0
+    assert ran.reply == [0, *ago(0)]
     assert ran.keys["limiter"] == ago(0) * 10_000
