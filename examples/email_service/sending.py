@@ -126,8 +126,9 @@ class MailProcessor:
         reply = await self._send(mail, fields)
         self._tally.count_result("accepted")
         with anyio.move_on_after(RECORD_TIMEOUT_S, shield=True):
-            await self._ledger.accept(mail.key, reply)
-            await self._keep_place(mail)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._ledger.accept, mail.key, reply)
+                tasks.start_soon(self._keep_place, mail)
         await self._gate.succeeded()
         log.info("mail sent", extra={**fields, "reply": reply})
         return self._result(mail)

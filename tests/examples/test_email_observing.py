@@ -263,7 +263,8 @@ async def test_the_scaling_signal_is_up_while_nobody_works_and_names_the_cap_of_
     async with running(limited) as api:
         idle = (await api.get("/api/email-queue/scale")).json()
         assert idle["direction"] == "up"
-        assert idle["reasons"] == ["120 mails wait and no worker takes them", "120 mails wait, more than 100"]
+        # A loaded machine may be a reason, too.
+        assert idle["reasons"][-2:] == ["120 mails wait and no worker takes them", "120 mails wait, more than 100"]
 
         async with Instance(named(limited, "worker-1"), "worker").lifespan():
 
@@ -272,7 +273,7 @@ async def test_the_scaling_signal_is_up_while_nobody_works_and_names_the_cap_of_
                 return signal if signal["useful_workers"] == 1 and signal["load"]["workers"] == 1 else None
 
             capped = await wait_until(is_capped)
-    assert "the rate limit keeps 1 workers busy and there are 1: more would not send faster" in capped["reasons"][-1]
+    assert capped["reasons"][-1] == "the rate limit keeps 1 workers busy and there are 1: more would not send faster"
 
 
 def test_the_95th_percentile_is_the_value_that_95_percent_do_not_exceed() -> None:
