@@ -20,7 +20,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from tests.support.deployment import CHECKOUT, DEPLOY, document, known_variables, program, settings_from
+from examples.email_service.local.programs import find
+from tests.support.deployment import CHECKOUT, DEPLOY, document, known_variables, settings_from
 
 COMPOSE: Final = DEPLOY / "compose.yaml"
 IMAGES: Final = [DEPLOY / "Dockerfile", DEPLOY / "bull-board" / "Dockerfile"]
@@ -96,6 +97,13 @@ def test_what_has_no_login_is_published_on_this_host_only(services: dict[str, An
 
     assert len(published) == 4
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_the_versions_of_foreign_images_are_named(services: dict[str, Any]) -> None:
+    images = [service["image"] for service in services.values() if "build" not in service]
+
+    assert len(images) == 4
+    assert all(re.fullmatch(r"[\w./-]+:v?\d+[\w.-]*", image) for image in images)
 
 
 def test_files_that_are_mounted_and_built_from_exist(services: dict[str, Any]) -> None:
@@ -225,9 +233,9 @@ def _with_extras(requirement: Requirement, extras: set[str]) -> list[Requirement
     return [requirement]
 
 
-@pytest.mark.skipif(program("nginx") is None, reason="nginx is not installed")
+@pytest.mark.skipif(find("nginx") is None, reason="nginx is not installed")
 def test_nginx_takes_the_configuration_of_the_balancer(tmp_path: Path) -> None:
-    nginx = program("nginx")
+    nginx = find("nginx")
     assert nginx is not None
     file = DEPLOY / "nginx" / "nginx.conf"
 

@@ -18,7 +18,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tests.support.deployment import DEPLOY, documents, known_variables, program, settings_from
+from examples.email_service.local.programs import find
+from tests.support.deployment import DEPLOY, documents, known_variables, settings_from
 
 KUBERNETES: Final = DEPLOY / "kubernetes"
 VERSION: Final = "1.34"
@@ -27,14 +28,14 @@ FILES: Final = sorted(file for file in KUBERNETES.rglob("*.yaml") if file.name !
 
 Resource = dict[str, Any]
 
-needs_kubectl = pytest.mark.skipif(program("kubectl") is None, reason="kubectl is not installed")
+needs_kubectl = pytest.mark.skipif(find("kubectl") is None, reason="kubectl is not installed")
 
 
 class Rendered:
     """The resources of one overlay."""
 
     def __init__(self, overlay: str) -> None:
-        command = [program("kubectl") or "kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)]
+        command = [find("kubectl") or "kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
         assert done.returncode == 0, done.stderr
         self.resources: list[Resource] = list(yaml.safe_load_all(done.stdout))

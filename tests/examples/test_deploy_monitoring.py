@@ -16,21 +16,20 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from examples.email_service.api import create_app
 from examples.email_service.instance import Instance
+from examples.email_service.local.programs import find
 from examples.email_service.settings import Settings
-from tests.support.deployment import DEPLOY, document, program
+from tests.support.deployment import DEPLOY, document
 
 PROMETHEUS: Final = DEPLOY / "prometheus"
 GRAFANA: Final = DEPLOY / "grafana"
 DASHBOARD: Final[dict[str, Any]] = json.loads((GRAFANA / "dashboards" / "email-queue.json").read_text())
 
-needs_promtool = pytest.mark.skipif(
-    program("promtool") is None, reason="promtool (Debian: prometheus) is not installed"
-)
+needs_promtool = pytest.mark.skipif(find("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
 
 
 def promtool(*arguments: str) -> str:
     """Its output; fails the test when it complains."""
-    command = [program("promtool") or "promtool", *arguments]
+    command = [find("promtool") or "promtool", *arguments]
     done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True, timeout=20)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -26,13 +25,6 @@ def document(file: Path) -> dict[str, Any]:
     """The one YAML document of a file."""
     (only,) = documents(file)
     return only
-
-
-def program(name: str) -> str | None:
-    """Path of a program, also where Debian keeps those of the administrator; None when it is not installed."""
-    return shutil.which(
-        name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
-    )
 
 
 def known_variables() -> set[str]:
