@@ -76,7 +76,7 @@ differential: $(DEV_READY) ## Random scenarios on pyqueue and on real BullMQ, co
 	$(BIN)/python -m tests.conformance.differential $(ARGS)
 
 .PHONY: chaos
-chaos: $(DEV_READY) ## Every fault in full: processes killed and stopped, servers, networks; a table, about ten minutes
+chaos: $(DEV_READY) ## Every fault in full: processes killed and stopped, servers, networks; a table, about eleven minutes
 	.ci/redis-server
 	$(BIN)/python -m tests.chaos --full $(ARGS)
 

@@ -26,7 +26,7 @@ async def _play_all(names: list[str], directory: Path, full: bool) -> list[Repor
 def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(SCENARIOS)}; all if none is given")
-    parser.add_argument("--full", action="store_true", help="the complete form, about eight minutes")
+    parser.add_argument("--full", action="store_true", help="the complete form, about eleven minutes")
     parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="where ledgers and server logs are kept")
     arguments = parser.parse_args()
     unknown = set(arguments.names) - set(SCENARIOS)
@@ -38,7 +38,13 @@ def _main() -> int:
         directory = arguments.keep or Path(temporary)
         reports = asyncio.run(_play_all(arguments.names or list(SCENARIOS), directory, arguments.full))
     print(table(reports))
-    return int(any(report.missed for report in reports))
+    missed = [report.scenario for report in reports if report.missed]
+    print(f"{len(reports)} scenarios, {sum(r.seconds for r in reports):.0f} s: {_verdict(missed)}")
+    return int(bool(missed))
+
+
+def _verdict(missed: list[str]) -> str:
+    return f"MISSED by {', '.join(missed)}" if missed else "every bar met"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import anyio
 from tests.chaos.crashes import kill_workers, kill_workers_by_default, poison_exit, poison_segfault, restart_workers
 from tests.chaos.freezes import block_loops, stop_workers
 from tests.chaos.inputs import refuse_inputs
+from tests.chaos.lateness import Lateness
 from tests.chaos.networks import bad_network
 from tests.chaos.report import Report
 from tests.chaos.schedules import kill_schedules
@@ -43,6 +44,8 @@ async def play(name: str, directory: Path, *, full: bool) -> Report:
     began = time.monotonic()
     own = directory / name
     await anyio.to_thread.run_sync(lambda: own.mkdir(parents=True))
-    report = await SCENARIOS[name](own, full)
+    with Lateness() as machine:
+        report = await SCENARIOS[name](own, full)
+    report.machine_late_s = machine.longest_s
     report.seconds = time.monotonic() - began
     return report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tests.chaos.ledger import Ledger
@@ -47,7 +47,9 @@ class Report:
     audit: Audit
     bars: list[Bar]
     recovery: Sequence[float] = ()
-    seconds: float = field(default=0.0)
+    seconds: float = 0.0
+    machine_late_s: float = 0.0
+    """The longest that this machine let a thread wait that had nothing to do but wake up; every figure contains it."""
 
     @property
     def missed(self) -> list[str]:
@@ -104,7 +106,8 @@ def restarted_after(ledger: Ledger, faults: Iterable[tuple[float, int]]) -> list
 
 
 _HEADINGS: Final = (
-    "scenario", "jobs", "faults", "lost", "stuck", "duplicates", "innocent failed", "recovery p50/max", "bar", "verdict"
+    "scenario", "jobs", "faults", "lost", "stuck", "duplicates", "innocent failed", "recovery p50/max", "took",
+    "machine late by", "bar", "verdict",
 )  # fmt: skip
 
 
@@ -131,6 +134,8 @@ def _row(report: Report) -> tuple[str, ...]:
         str(len(found.duplicates)),
         str(len(found.innocent_failed)),
         recovery,
+        f"{report.seconds:.0f} s",
+        f"{report.machine_late_s:.2f} s",
         "; ".join(bar.text for bar in report.bars),
         "MISSED: " + "; ".join(report.missed) if report.missed else "met",
     )
