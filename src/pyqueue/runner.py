@@ -3,6 +3,8 @@
 1. SIGTERM or SIGINT: no further jobs are claimed; what runs may finish until the deadline.
 2. At the deadline, what still runs is cancelled and handed back; no attempt is spent.
 3. A second signal hands everything back at once.
+4. What Python cannot stop, a plain function in its thread, keeps the interpreter until it returns; by then the workers
+   are closed and a further SIGTERM ends the process.
 """
 
 from __future__ import annotations
