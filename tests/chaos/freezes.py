@@ -28,7 +28,7 @@ async def stop_workers(directory: Path, full: bool) -> Report:
     stopped, per_worker = (8, 4) if full else (2, 2)
     async with set_up(directory, concurrency=per_worker, max_stalled_count=3) as stage:
         zombies = await stage.crew.assemble(stopped)
-        jobs = [("work", seconds) for _ in range(stopped * per_worker // 2) for seconds in (1.0, 7.0)]
+        jobs = [("work", seconds) for _ in range(stopped * per_worker // 2) for seconds in (1.0, 6.5)]
         await stage.add(jobs)
         await wait_until(lambda: len(stage.running()) == len(jobs))
         pids = {member.pid for member in zombies}

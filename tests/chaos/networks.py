@@ -31,7 +31,7 @@ _FULL: Final = [
     (Mode.SILENT, 1.5),
     (Mode.SILENT, 12.0),
 ]
-_SHORT: Final = [(Mode.DELAY, 0.5), (Mode.LATE, 0.5), (Mode.LOSE_REPLIES, 0.5)]
+_SHORT: Final = [(Mode.DELAY, 0.5), (Mode.LATE, 0.5)]
 _BROKEN: Final = [Mode.TRUNCATE, Mode.PASS]
 
 
