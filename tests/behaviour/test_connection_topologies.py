@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,10 +37,10 @@ PUSH: Final = lua_script("redis.call('RPUSH', KEYS[1], ARGV[1]); return redis.ca
 LOW, HIGH = "{b}", "{a}"
 
 
-async def until_it_works(attempt: Callable[[], Awaitable[Any]]) -> Any:
+async def until_it_works(attempt: Callable[[], Awaitable[Any]], within_s: float = 10) -> Any:
     """What a worker's loop does: outages are waited out, anything else is an error."""
     outage = Outage("test")
-    with anyio.fail_after(10):
+    with anyio.fail_after(within_s):
         while True:
             try:
                 return await attempt()
@@ -171,6 +173,29 @@ async def test_a_replica_that_takes_over_is_followed(cluster: Cluster, connectio
     assert await until_it_works(lambda: waiting.execute("BZPOPMIN", f"{HIGH}:marker", 0.05)) is None
     with cluster.replicas[0].client() as spare:
         assert spare.llen(f"{HIGH}:list") == 2
+
+
+@pytest.mark.timeout(60)
+async def test_a_node_that_hangs_is_given_up_for_its_replica_and_for_other_nodes_that_know_the_map(
+    cluster: Cluster,
+) -> None:
+    """E151. It accepts connections and answers nothing, as after a partition; and it is the first to be asked."""
+    nodes = [ClusterNode("127.0.0.1", node.port) for node in (cluster.masters[-1], cluster.masters[0])]
+    connection = Connection.open(RedisCluster(startup_nodes=nodes), deadline_s=3)
+    lane = connection.lane()
+    await lane.execute("SET", f"{HIGH}:k", "v")
+    with cluster.replicas[0].client() as replica:
+        replica.execute_command("READONLY")
+        await wait_until(lambda: replica.exists(f"{HIGH}:k"))
+
+    os.kill(cluster.masters[-1].pid, signal.SIGSTOP)
+    try:
+        with anyio.fail_after(25):
+            assert await until_it_works(lambda: lane.execute("GET", f"{HIGH}:k"), 20) == b"v"
+            assert await until_it_works(lambda: connection.commands.execute("SET", f"{LOW}:k", "v"), 20) == b"OK"
+    finally:
+        os.kill(cluster.masters[-1].pid, signal.SIGCONT)
+        await connection.aclose()
 
 
 async def test_a_node_that_returns_serves_again(cluster: Cluster, connection: Connection) -> None:

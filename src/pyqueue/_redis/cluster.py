@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from redis.asyncio import RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError, TryAgainError
+from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -30,6 +30,8 @@ Address = tuple[str, int]
 
 #: Hops of one command. A slot on its way is one or two; more means that the nodes disagree.
 _MAX_HOPS: Final = 6
+#: Nodes are asked for the map one after another; one that hangs must not use up the deadline of the command that waits.
+_ASK_TIMEOUT_S: Final = 2.0
 _TRY_AGAIN_S: Final = 0.05
 _CLUSTER_SLOTS: Final = pack(("CLUSTER", "SLOTS"))
 _ASKING: Final = pack(("ASKING",))
@@ -98,13 +100,16 @@ class ClusterSource:
         self._ranges = []
 
     async def _read_map(self) -> list[tuple[int, int, Address]]:
-        problem: RedisError | None = None
-        for seed in self._seeds:
+        problem: Exception | None = None
+        for seed in list(self._seeds):
             link = Link(partial(self.node(seed).dial, None))
             try:
-                reply = await link.exchange(_CLUSTER_SLOTS)
-            except (RedisConnectionError, RedisTimeoutError, ClusterDownError) as error:
+                async with asyncio.timeout(_ASK_TIMEOUT_S):
+                    reply = await link.exchange(_CLUSTER_SLOTS)
+            except (RedisConnectionError, RedisTimeoutError, ClusterDownError, TimeoutError) as error:
                 problem = error
+                self._seeds.remove(seed)  # to the end: the others are asked before it next time
+                self._seeds.append(seed)
                 continue
             finally:
                 await link.drop()
@@ -113,7 +118,8 @@ class ClusterSource:
                 # Nodes found once are asked, too, when those of the start have gone.
                 self._seeds = list(dict.fromkeys([*self._seeds, *(address for _, _, address in ranges)]))
                 return ranges
-        raise RedisConnectionError(f"{self.label}: no node tells the map of slots: {problem}") from problem
+        why = str(problem or "") or "no reply"
+        raise RedisConnectionError(f"{self.label}: no node tells the map of slots: {why}") from problem
 
     def _reachable(self, host: str, port: int) -> Address:
         return self._remap((host, port)) if self._remap else (host, port)
