@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import pytest
@@ -78,7 +78,7 @@ async def test_a_parent_that_runs_is_not_touched(bed: FlowBed, sweep: Sweep) -> 
     await parent.move_to_completed("it may end")
 
 
-async def bed_keys(bed: FlowBed) -> Any:
+async def bed_keys(bed: FlowBed) -> AsyncIterator[str]:
     cursor, seen = 0, False
     while cursor or not seen:
         seen = True
