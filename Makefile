@@ -75,6 +75,12 @@ differential: $(DEV_READY) ## Random scenarios on pyqueue and on real BullMQ, co
 	.ci/redis-server
 	$(BIN)/python -m tests.conformance.differential $(ARGS)
 
+.PHONY: cron-golden
+cron-golden: ## Make the golden of cron patterns anew, with the npm package cron-parser (needs npm)
+	npm install --prefix tests/cron --no-save --no-package-lock --silent cron-parser@5.10.3 # the one that BullMQ 6.7 asks for
+	node tests/cron/generate_golden.mjs | gzip -9n > tests/cron/golden.json.gz.new
+	mv tests/cron/golden.json.gz.new tests/cron/golden.json.gz
+
 .PHONY: chaos
 chaos: $(DEV_READY) ## Every fault in full: processes killed and stopped, servers, networks; a table, about eleven minutes
 	.ci/redis-server

@@ -228,6 +228,7 @@ async def test_a_queue_can_be_used_again_after_it_was_obliterated(queue: Queue[A
 
     assert (await queue.add("b")).id == "1"
     assert not await queue.is_paused()
+    assert (await queue.meta()).version.startswith("pyqueue:")
 
 
 async def test_the_event_stream_can_be_cut(queue: Queue[Any, Any], redis_client: Any) -> None:

@@ -1,7 +1,6 @@
 // Makes golden.json.gz: chains of firings by the npm package cron-parser, which BullMQ's schedulers use.
 //
-//   npm install cron-parser@5
-//   node tests/cron/generate_golden.mjs | gzip -9n > tests/cron/golden.json.gz
+//   make cron-golden
 //
 // Every firing is asked for with a new parser that begins at the firing before it, as BullMQ does; for a third of the
 // cases at a later moment, as after a late run. Output: {version, tzdata, cases: [[pattern, zone, start in s, steps]]};

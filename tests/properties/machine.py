@@ -338,7 +338,7 @@ class Producing(QueueMachine):
         assert [_added(reply) for reply in replies] == [expected, expected]
 
 
-def _added(reply: AddReply) -> list[tuple[str, int]]:
+def _added(reply: AddReply) -> list[tuple[str, str]]:
     return [(one.job_id, one.status) for one in reply.results if isinstance(one, Added)]
 
 

@@ -25,8 +25,8 @@ from pyqueue.outcomes import (
 from pyqueue.states import JobState
 from tests.properties.places import JOBS_PER_MS, ModelJob, Places
 
-CREATED: Final = 0
-DUPLICATE: Final = 1
+CREATED: Final = "created"
+DUPLICATE: Final = "duplicate"
 JOB_MISSING: Final = -1
 LOCK_MISSING: Final = -2
 NOT_IN_STATE: Final = -3
@@ -84,7 +84,7 @@ class Model(Places):
 
     # Producing.
 
-    def add(self, new: Sequence[NewJob]) -> list[tuple[str, int]]:
+    def add(self, new: Sequence[NewJob]) -> list[tuple[str, str]]:
         """Add jobs in one call; id and status of each."""
         results = [self._add(one) for one in new]
         created = [one for one, (_, status) in zip(new, results, strict=True) if status == CREATED]
@@ -94,7 +94,7 @@ class Model(Places):
             self.mark_delayed()
         return results
 
-    def _add(self, new: NewJob) -> tuple[str, int]:
+    def _add(self, new: NewJob) -> tuple[str, str]:
         self.last_number += 1
         job = new.job
         job.job_id = job.job_id or str(self.last_number)

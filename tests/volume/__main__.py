@@ -30,7 +30,7 @@ async def run(jobs: int, names: Sequence[str], directory: Path) -> tuple[list[Ro
         for operation in OPERATIONS:
             if not names or operation.name in names:
                 rows.append(await measure(bed, operation, jobs))
-                sys.stderr.write(f"{operation.name}: {rows[-1].seconds:.1f} s\n")
+                sys.stderr.write(" ".join(_cells(rows[-1])) + "\n")
         pages = await measure_pages(bed, _FEW, jobs) if not names or "pages" in names else []
     return rows, pages
 

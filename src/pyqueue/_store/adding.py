@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from enum import IntEnum
+from enum import StrEnum
 from typing import Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -22,16 +22,20 @@ MAX_ADDS: Final = 100
 _ADD_JOBS: Final = scripts.load("add_jobs")
 
 
-class AddStatus(IntEnum):
+class AddStatus(StrEnum):
     """What an add did."""
 
-    CREATED = 0
-    DUPLICATE = 1
+    CREATED = "created"
+    DUPLICATE = "duplicate"
     """A job with this id exists; nothing was changed but, if given, its parent."""
-    DEDUPLICATED = 2
+    DEDUPLICATED = "deduplicated"
     """Another job owns the deduplication id; its id is returned."""
-    REPLACED = 3
+    REPLACED = "replaced"
     """Created, in the place of a delayed job with the same deduplication id."""
+
+
+#: By the number that the script answers.
+_STATUSES: Final = tuple(AddStatus)
 
 
 class Added(NamedTuple):
@@ -71,4 +75,4 @@ def add_result(queue: str, job_id: str, status: int | bytes | str) -> Added | Py
         )
     if status < 0:
         return error_from_code(status, job_id=job_id, queue=queue, command="add")
-    return Added(job_id, AddStatus(status))
+    return Added(job_id, _STATUSES[status])

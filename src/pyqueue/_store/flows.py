@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from pyqueue._redis import scripts
 from pyqueue._redis.replies import number, text
-from pyqueue._store.adding import Added, AddReply, AddStatus, add_result
+from pyqueue._store.adding import Added, AddReply, add_result
 from pyqueue._store.record import AddRow, Field
 from pyqueue._store.sender import RECORD_MS
 from pyqueue._store.store import Store
@@ -30,6 +30,8 @@ _DISCARD_NODES: Final = scripts.load("discard_nodes")
 
 #: Status of a node that was not added because another node of its tree was refused.
 _SKIPPED: Final = 4
+#: Status of a node that this call has stored.
+_CREATED: Final = 0
 
 
 class FlowRow(NamedTuple):
@@ -184,7 +186,7 @@ def _stage_reply(store: Store, rows: Sequence[FlowRow], reply: Any, command: str
     return StageReply(
         number(now_ms),
         [
-            status == AddStatus.CREATED
+            status == _CREATED
             if status >= 0
             else error_from_code(status, job_id=row.job_id, queue=row.queue, command="add_flow")
             for row, status in zip(rows, statuses, strict=True)
