@@ -9,6 +9,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 VENV ?= .venv
 BIN := $(VENV)/bin
 RUN_READY := $(VENV)/.ready-examples-$(VERSION)
+BENCH_READY := $(VENV)/.ready-bench-$(VERSION)
 DEV_READY := $(VENV)/.ready-dev-$(VERSION)
 WORKERS ?= auto
 ARGS ?=
@@ -111,7 +112,7 @@ docs: $(DEV_READY) ## Run every Python snippet of README.md and docs/
 	$(BIN)/pytest tests/docs $(ARGS)
 
 .PHONY: bench
-bench: $(DEV_READY) ## Measure pyqueue beside its peers; ARGS=--quick, ARGS=bars (installs them; needs npm)
+bench: $(BENCH_READY) ## Measure pyqueue beside its peers; ARGS=--quick, ARGS=bars (installs them; needs npm)
 	.ci/redis-server
 	$(BIN)/python -m benchmarks $(ARGS)
 
@@ -134,6 +135,10 @@ $(RUN_READY): pyproject.toml
 	.ci/make-venv "$(PYTHON)" "$(VENV)" examples
 	@touch $@
 
+$(BENCH_READY): pyproject.toml
+	.ci/make-venv "$(PYTHON)" "$(VENV)" bench
+	@touch $@
+
 $(DEV_READY): pyproject.toml
 	.ci/make-venv "$(PYTHON)" "$(VENV)" dev
-	@touch $@ $(RUN_READY)
+	@touch $@ $(RUN_READY) $(BENCH_READY)
