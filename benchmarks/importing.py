@@ -10,6 +10,7 @@ from typing import Final
 
 from benchmarks.bench import Bench, Figures
 from benchmarks.environments import CHECKOUT
+from benchmarks.program import ProgramError
 
 RUNS: Final = 7
 #: What pyqueue's extras install; none of it may be imported by `import pyqueue`. hiredis and opentelemetry are not
@@ -52,9 +53,11 @@ def _import_once(bench: Bench) -> tuple[float, float, int]:
         arguments = ["-e", source]
     else:
         arguments = ["-c", _PYTHON.format(module=system.module, extras=EXTRAS)]
-    output = subprocess.run(
-        [environment.executable, *arguments], capture_output=True, text=True, check=True, cwd=CHECKOUT / "docs",
+    run = subprocess.run(
+        [environment.executable, *arguments], capture_output=True, text=True, check=False, cwd=CHECKOUT / "docs",
         env={**os.environ, "PYTHONPATH": ""},
-    ).stdout  # fmt: skip
-    seconds, cpu_s, extras = json.loads(output.splitlines()[-1])
+    )  # fmt: skip
+    if run.returncode:
+        raise ProgramError(f"importing {system.module} failed: {run.stderr.strip().rpartition(chr(10))[2]}")
+    seconds, cpu_s, extras = json.loads(run.stdout.splitlines()[-1])
     return seconds, cpu_s, extras
