@@ -40,8 +40,10 @@ LABELS: Final = {
 
 
 def draw_all(results: Results, directory: Path) -> list[Path]:
-    """Write every plot for which something was measured; returns the files."""
+    """Write every plot for which something was measured, and remove those of other runs; returns the files."""
     directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob("*.svg"):
+        old.unlink()
     drawn = []
     for name, (title, workloads, figure) in RATES.items():
         measured = [w for w in workloads if any(results.values(w, system, figure) for system in results.systems)]
