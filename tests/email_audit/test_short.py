@@ -15,11 +15,11 @@ pytestmark = [pytest.mark.anyio, pytest.mark.needs_server]
 async def test_nothing_is_lost_and_nothing_doubled_without_an_excuse_while_workers_are_killed_and_all_restarted(
     tmp_path: Path,
 ) -> None:
-    seen = await audit_deliveries(tmp_path, mails=500, apis=3, workers=2, kill_every_s=1.0, timeout=90)
+    seen = await audit_deliveries(tmp_path, mails=300, apis=2, workers=2, kill_every_s=1.0, timeout=90)
 
     assert seen.faults == []
-    assert seen.delivered == 480
-    assert seen.duplicates >= 50
+    assert seen.delivered == 288
+    assert seen.duplicates >= 30
     assert seen.kills >= 1
     assert seen.doubled <= seen.sent_again <= seen.taken_back
 
@@ -27,16 +27,16 @@ async def test_nothing_is_lost_and_nothing_doubled_without_an_excuse_while_worke
 @pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_four_workers_use_the_rate_limit_and_never_exceed_it_in_any_window(tmp_path: Path) -> None:
-    seen = await audit_sending(tmp_path, mails=300, workers=4, rate_max=100, duration_ms=4000)
+    seen = await audit_sending(tmp_path, mails=200, workers=4, rate_max=80, duration_ms=6000)
 
     assert faults_of_rate(seen) == []
-    assert seen.most_in_a_window == 100
+    assert seen.most_in_a_window == 80
     assert seen.rate_limit_hits > 0
 
 
 @pytest.mark.timeout(120)
 async def test_equal_workers_get_equal_shares(tmp_path: Path) -> None:
-    seen = await audit_sending(tmp_path, mails=800, workers=3)
+    seen = await audit_sending(tmp_path, mails=600, workers=3)
 
     assert faults_of_shares(seen) == []
     assert len(seen.shares) == 3
