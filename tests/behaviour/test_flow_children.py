@@ -258,8 +258,7 @@ async def test_dependencies_are_read_in_pages(bed: FlowBed) -> None:
     assert await tree.job.dependencies_count() == (3, 597, 0, 0)
 
 
-@pytest.mark.needs_server
-@pytest.mark.parametrize("backend", ["redis"])
+@pytest.mark.not_on("fake", reason="slow there, and what counts is the server")
 async def test_pages_hold_every_child_once(bed: FlowBed) -> None:
     """E257: of a set and of a hash, each large enough for many pages."""
     tree = await bed.producer.add(node("P", *(node(f"A{i:03}", queue="c") for i in range(700))))

@@ -68,8 +68,7 @@ async def test_what_the_newest_job_wants_to_keep_stays(queue: AnyQueue, start_wo
     assert await newest.state() == JobState.COMPLETED
 
 
-@pytest.mark.needs_server
-@pytest.mark.parametrize("backend", ["redis"])
+@pytest.mark.not_on("fake", reason="slow there, and what counts is the server")
 async def test_a_backlog_goes_and_the_worker_works_meanwhile(queue: AnyQueue, start_worker: StartWorker) -> None:
     """Three workers with the same rule, of which one at a time removes."""
     await queue.add_bulk({"name": "n", "opts": {"removeOnComplete": {"age": 1}}} for _ in range(220))
