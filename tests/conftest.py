@@ -131,9 +131,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "backend" not in metafunc.fixturenames:
-        return
     test = metafunc.definition
+    chosen_itself = any("backend" in mark.args[0] for mark in test.iter_markers("parametrize"))
+    if "backend" not in metafunc.fixturenames or chosen_itself:
+        return
     chosen = metafunc.config.getoption("--backend")
     kinds = (chosen,) if chosen else (*USUAL, *(OTHERS if test.get_closest_marker("every_backend") else ()))
     excluded = {kind: mark.kwargs["reason"] for mark in test.iter_markers("not_on") for kind in mark.args}

@@ -106,6 +106,7 @@ async def test_a_delayed_job_runs_at_its_time_and_not_before(queue: AnyQueue, st
         started[job.name] = time.monotonic()
 
     await start_worker(process)
+    await (await queue.add("first")).result(timeout=5)  # connections are open and scripts are known
     added = time.monotonic()
     long = await queue.add("long", delay=300)
     await queue.add("short", delay=100)
