@@ -9,7 +9,7 @@
 //
 // Operations are at the end. It ends with its stdin. What it opens lives until "reset".
 import readline from 'node:readline';
-import { FlowProducer, Job, Queue, QueueEvents, Worker } from 'bullmq';
+import { FlowProducer, Job, Queue, QueueEvents, QueueEventsProducer, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { run } from './processors.mjs';
 
@@ -49,7 +49,7 @@ async function listen(r) {
   const [last] = await redis.xrevrange(`${r.prefix}:${r.queue}:events`, '+', '-', 'COUNT', 1);
   return open('events', r.prefix, r.queue, shared => {
     const events = new QueueEvents(r.queue, { ...shared, lastEventId: last ? last[0] : '0-0' });
-    tellAll(events, `events ${r.prefix} ${r.queue}`, QUEUE_EVENTS);
+    tellAll(events, `events ${r.prefix} ${r.queue}`, [...QUEUE_EVENTS, ...(r.also ?? [])]);
     return events;
   });
 }
@@ -90,6 +90,11 @@ const OPERATIONS = {
   look: async r => {
     const job = await Job.fromId(await queueOf(r), r.job);
     return job && { ...job.toJSON(), state: await job.getState(), logs: (await (await queueOf(r)).getJobLogs(r.job)).logs };
+  },
+  publish: async r => {
+    const producer = new QueueEventsProducer(r.queue, { connection, prefix: r.prefix });
+    await producer.publishEvent({ eventName: r.event, ...r.fields });
+    await producer.close();
   },
   result: async r => (await jobOf(r)).waitUntilFinished(await listen(r), r.ttl),
   reset: async () => {

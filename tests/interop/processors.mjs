@@ -1,7 +1,7 @@
 // What jobs do, by their names. Each has a twin in processors.py that does the same.
 import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { DelayedError, UnrecoverableError } from 'bullmq';
+import { DelayedError, Queue, UnrecoverableError, WaitingChildrenError } from 'bullmq';
 
 // One line per step of a job, written whole: it outlives `kill -9`. Read by tests.chaos.ledger.
 function note(kind, job) {
@@ -29,6 +29,19 @@ const PROCESSORS = {
     await job.moveToDelayed(Date.now() + job.data, token);
     throw new DelayedError();
   },
+  // Adds children to another queue, and runs again when they are done. data: { port, prefix, queue }
+  split: async (job, token) => {
+    if (job.attemptsStarted === 1) {
+      const { port, prefix } = job.data;
+      const queue = new Queue(job.data.queue, { connection: { port }, prefix });
+      const parent = { id: job.id, queue: `${prefix}:${job.queueName}` };
+      for (const n of [1, 2]) await queue.add('echo', n, { parent, jobId: `child-${n}` });
+      await queue.close();
+    }
+    if (await job.moveToWaitingChildren(token)) throw new WaitingChildrenError();
+    return PROCESSORS.gather(job);
+  },
+  only_in_node: async () => 'node',
   sleep: async job => { await sleep(job.data); return 'slept'; },
   go_on: async job => {
     await job.removeUnprocessedChildren();

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
 
-from pyqueue import Context, DelayJob, Job, Unrecoverable
+from pyqueue import Context, DelayJob, Job, Queue, Unrecoverable, WaitForChildren
 from tests.chaos.ledger import Ledger
 
 AnyJob: TypeAlias = Job[Any, Any]
@@ -46,6 +46,22 @@ async def _later(job: AnyJob) -> int:
     raise DelayJob(job.data)
 
 
+async def _split(job: AnyJob) -> dict[str, Any]:
+    """Adds children to another queue, and runs again when they are done. data: port, prefix, queue."""
+    if job.attempts_started == 1:
+        prefix, url = job.data["prefix"], f"redis://127.0.0.1:{job.data['port']}"
+        parent = {"id": job.id, "queue": f"{prefix}:{job.queue}"}
+        async with Queue[Any, Any](job.data["queue"], connection=url, prefix=prefix) as queue:
+            for n in (1, 2):
+                await queue.add("echo", n, parent=parent, job_id=f"child-{n}")
+        raise WaitForChildren
+    return await _gather(job)
+
+
+async def _only_in_node(job: AnyJob) -> None:
+    await asyncio.sleep(60)
+
+
 async def _sleep(job: AnyJob) -> str:
     await asyncio.sleep(job.data / 1000)
     return "slept"
@@ -75,6 +91,8 @@ PROCESSORS: Final[dict[str, Callable[[AnyJob], Awaitable[Any]]]] = {
     "flaky": _flaky,
     "report": _report,
     "later": _later,
+    "split": _split,
+    "only_in_node": _only_in_node,
     "sleep": _sleep,
     "go_on": _go_on,
     "gather": _gather,

@@ -200,8 +200,13 @@ class NodeSide:
         except NodeError as error:
             raise Failed(error.message) from error
 
-    async def listen(self, queue: str = "q") -> None:
-        await self._ask("listen", queue)
+    async def listen(self, queue: str = "q", *, also: Sequence[str] = ()) -> None:
+        """`also`: names of custom events."""
+        await self._ask("listen", queue, also=also)
+
+    async def publish(self, event: str, fields: Mapping[str, str], queue: str = "q") -> None:
+        """Publish a custom event."""
+        await self._ask("publish", queue, event=event, fields=fields)
 
     def heard(self, queue: str = "q") -> list[Heard]:
         return [_node_heard(message) for message in self.process.events[f"events {self._prefix} {queue}"]]
@@ -356,6 +361,10 @@ class PythonSide:
 
     async def idle(self, queue: str = "q") -> None:
         await self._workers.pop(queue).__aexit__(None, None, None)
+
+    async def stop(self, queue: str = "q") -> None:
+        """Close that worker at once; it hands back what runs."""
+        await self._workers[queue].close(force=True)
 
     async def look(self, job_id: str, queue: str = "q") -> View | None:
         jobs = self.queue(queue).jobs
@@ -579,13 +588,17 @@ _FIELDS = {
 def _node_heard(message: Mapping[str, Any]) -> Heard:
     name = message["event"]
     told = message["args"][0] if message["args"] and isinstance(message["args"][0], dict) else {}
-    field = told.get(_FIELDS[name][0]) if name in _FIELDS else None
+    if name not in _FIELDS:
+        return Heard(name, told.get("jobId", ""), told if "jobId" not in told and told else None)
+    field = told.get(_FIELDS[name][0])
     if name in {"retries-exhausted", "cleaned"}:  # text in BullMQ
         field = int(field or 0)
     return Heard(name, told.get("jobId", ""), field or None)
 
 
 def _python_heard(event: events.AnyEvent) -> Heard:
+    if isinstance(event, events.CustomEvent):
+        return Heard(event.name, event.job_id, event.fields)
     field = getattr(event, _FIELDS[event.name][1]) if event.name in _FIELDS else None
     return Heard(event.name, event.job_id, field or None)
 

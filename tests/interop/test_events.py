@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from tests.interop.conftest import Pair
-from tests.interop.sides import Failed, Heard, Side
+from tests.interop.sides import Failed, Heard, NodeSide, PythonSide, Side
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs_server, pytest.mark.needs_node]
@@ -116,6 +116,23 @@ async def test_a_failure_arrives_with_its_reason(cross: Pair) -> None:
         await waiting.result(job_id)
 
     assert "Ätsch: %s {} \n second line" in str(caught.value)
+
+
+async def test_a_custom_event_is_heard_in_the_other_language(node: NodeSide, python: PythonSide) -> None:
+    await python.listen()
+    await node.listen("q", also=["mail-bounced"])
+
+    await node.publish("mail-bounced", {"address": "ada@example.org"})
+    await python.queue().publish_event("mail-bounced", {"address": "grace@example.org"})
+
+    expected = [("mail-bounced", "ada@example.org"), ("mail-bounced", "grace@example.org")]
+    for side in (python, node):
+        await wait_until(partial(_heard, side, 2))
+        assert [(event.name, event.field["address"]) for event in side.heard()] == expected
+
+
+def _heard(side: Side, count: int) -> bool:
+    return len(side.heard()) == count
 
 
 async def _state_is(side: Side, job_id: str, state: str) -> bool:

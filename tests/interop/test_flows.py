@@ -9,6 +9,7 @@ import pytest
 from tests.interop.conftest import Pair
 from tests.interop.sides import Failed, Side
 from tests.support.flow_bed import node as flow_node
+from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs_server, pytest.mark.needs_node]
@@ -134,6 +135,24 @@ async def test_a_child_is_added_to_a_parent_that_the_other_side_has_stored(cross
     await children.work("c")
     await parents.work("p")
     assert await children.result("P", "p") == {"values": {f"{prefix}:c:C": 1, f"{prefix}:c:D": 2}, "ignored": {}}
+
+
+async def test_a_parent_waits_for_children_that_it_adds_while_it_runs(
+    cross: Pair, server: RedisServer, prefix: str
+) -> None:
+    parents, children = cross
+    await parents.work("p")
+    await children.work("c")
+    where = {"port": server.port, "prefix": prefix, "queue": "c"}
+
+    await children.add("split", where, queue="p", jobId="P")
+
+    values = {f"{prefix}:c:child-1": 1, f"{prefix}:c:child-2": 2}
+    for side in cross:
+        assert await side.result("P", "p") == {"values": values, "ignored": {}}
+    view = await children.look("P", "p")
+    assert view is not None
+    assert view.attempts_made == 1, "waiting spends no attempt"
 
 
 async def test_removing_a_parent_removes_the_children_of_the_other_side(cross: Pair, producer: Side) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from tests.interop.conftest import Pair
-from tests.interop.sides import Side
+from tests.interop.sides import NodeSide, PythonSide, Side
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs_server, pytest.mark.needs_node]
@@ -75,6 +75,29 @@ async def test_workers_of_both_languages_are_listed_until_they_close(cross: Pair
 
     for side in cross:
         await wait_until(partial(_lists, side, [f"{cross.other.language}-1"]))
+
+
+async def test_settings_and_counts_are_read_by_bullmqs_own_getters(node: NodeSide, python: PythonSide) -> None:
+    queue = python.queue()
+    await python.work()
+    await python.result(await python.add("echo"))
+    await python.idle()
+    for priority in (1, 1, 5):
+        await python.add("echo", priority=priority)
+    await python.add("echo", deduplication={"id": "daily"}, jobId="first")
+    await queue.limits.set_concurrency(3)
+    await queue.pause()
+
+    meta = await node.queue_call("getMeta")
+    assert (meta["paused"], meta["concurrency"], meta["maxLenEvents"]) == (True, 3, 10_000)
+    assert (await queue.meta()).max_len_events == 10_000
+    assert await node.queue_call("isPaused")
+    assert await node.queue_call("getCountsPerPriority", [0, 1, 5]) == {"0": 1, "1": 2, "5": 1}
+    assert await node.queue_call("getDeduplicationJobId", "daily") == "first"
+    assert await node.queue_call("count") == await queue.jobs.count() == 4
+    exported = await node.queue_call("exportPrometheusMetrics")
+    for state, count in (("completed", 1), ("prioritized", 3)):
+        assert f'bullmq_job_count{{queue="q", state="{state}"}} {count}' in exported
 
 
 async def _has(side: Side, state: str, count: int) -> bool:
