@@ -43,7 +43,7 @@ def start_limit(rate_max: int | None, duration_ms: int) -> RateLimit:
     if rate_max is None:
         return ANY_RATE
     slices = min(MAX_SLICES, max(1, rate_max // MIN_STARTS_PER_SLICE), duration_ms)
-    return RateLimit(max=math.ceil(STARTS_PER_MAIL * rate_max / slices), duration=math.ceil(duration_ms / slices))
+    return RateLimit(max=math.ceil(STARTS_PER_MAIL * rate_max / slices), duration=duration_ms // slices)
 
 
 class Sender:
