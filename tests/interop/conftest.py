@@ -29,8 +29,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Print what was shown."""
     subjects = config.stash.get(_SUBJECTS, {})
-    reports = [report for name in ("passed", "failed") for report in terminalreporter.getreports(name)]
-    if subjects and reports:
+    reports = [
+        report
+        for name in ("passed", "failed")
+        for report in terminalreporter.getreports(name)
+        if report.nodeid.partition("::")[0] in subjects
+    ]
+    if reports:
         terminalreporter.section("interop")
         terminalreporter.write_line(summary(subjects, reports))
 

@@ -33,11 +33,6 @@ async function open(kind, prefix, name, make) {
 const queueOf = r => open('queue', r.prefix, r.queue, shared => new Queue(r.queue, { ...shared, ...r.options }));
 const producerOf = r => open('flow', r.prefix, '', shared => new FlowProducer(shared));
 
-function tellAll(emitter, source, names) {
-  for (const name of names) emitter.on(name, (...args) => say({ event: name, source, args: args.map(plain) }));
-}
-const plain = value => (value instanceof Error ? { name: value.name, message: value.message } : value);
-
 const QUEUE_EVENTS = [
   'added', 'waiting', 'active', 'completed', 'failed', 'delayed', 'progress', 'stalled', 'removed', 'drained',
   'paused', 'resumed', 'waiting-children', 'retries-exhausted', 'deduplicated', 'duplicated', 'cleaned',
@@ -49,7 +44,10 @@ async function listen(r) {
   const [last] = await redis.xrevrange(`${r.prefix}:${r.queue}:events`, '+', '-', 'COUNT', 1);
   return open('events', r.prefix, r.queue, shared => {
     const events = new QueueEvents(r.queue, { ...shared, lastEventId: last ? last[0] : '0-0' });
-    tellAll(events, `events ${r.prefix} ${r.queue}`, [...QUEUE_EVENTS, ...(r.also ?? [])]);
+    const source = `events ${r.prefix} ${r.queue}`;
+    for (const name of [...QUEUE_EVENTS, ...(r.also ?? [])]) {
+      events.on(name, (...args) => say({ event: name, source, args }));
+    }
     return events;
   });
 }
@@ -57,9 +55,7 @@ async function listen(r) {
 const workerOf = r =>
   open('worker', r.prefix, r.queue, shared => {
     const backoffs = { settings: { backoffStrategy: attempts => attempts * 10 } };
-    const worker = new Worker(r.queue, run, { ...shared, ...backoffs, ...r.options });
-    tellAll(worker, `worker ${r.prefix} ${r.queue}`, ['completed', 'failed', 'stalled', 'drained']);
-    return worker;
+    return new Worker(r.queue, run, { ...shared, ...backoffs, ...r.options });
   });
 
 async function jobOf(r) {
@@ -69,11 +65,10 @@ async function jobOf(r) {
 }
 
 const OPERATIONS = {
-  // Any method of a queue, a job, a flow producer, or of the worker that "work" started.
+  // Any method of a queue, a job or a flow producer.
   queue: async r => (await queueOf(r))[r.method](...(r.args ?? [])),
   job: async r => (await jobOf(r))[r.method](...(r.args ?? [])),
   flow: async r => (await producerOf(r))[r.method](...(r.args ?? [])),
-  worker: async r => (await workerOf(r))[r.method](...(r.args ?? [])),
   work: async r => { await workerOf(r); },
   idle: async r => {
     const key = `worker ${r.prefix} ${r.queue}`;

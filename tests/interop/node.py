@@ -42,7 +42,7 @@ class NodeProcess:
             encoding="utf-8",
         )
         self.events: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        """What was emitted so far, by source: `events <prefix> <queue>`, `worker <prefix> <queue>`."""
+        """What was emitted so far, by source: `events <prefix> <queue>`; of others, errors only."""
         self._waiting: dict[int, Future[Any]] = {}
         self._asked = 0
         self._lock = threading.Lock()
@@ -104,13 +104,16 @@ class NodeProcess:
                 self.events[message["source"]].append(message)
             else:
                 self._answer(message)
-        for waiting in self._waiting.values():
-            waiting.set_exception(ConnectionError("the Node process has ended; see its messages above"))
-        self._waiting.clear()
+        ended = ConnectionError("the Node process has ended; see its messages above")
+        for answer in [self._waiting.pop(asked) for asked in list(self._waiting)]:
+            if answer.set_running_or_notify_cancel():
+                answer.set_exception(ended)
 
     def _answer(self, message: dict[str, Any]) -> None:
         answer = self._waiting.pop(message["id"])
+        if not answer.set_running_or_notify_cancel():  # nobody waits for it any more
+            return
         if "error" in message:
             answer.set_exception(NodeError(**message["error"]))
-        elif not answer.cancelled():
+        else:
             answer.set_result(message["result"])

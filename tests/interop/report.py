@@ -8,7 +8,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -22,14 +22,13 @@ _PACKAGES: Final = ("bullmq", "ioredis", "@bull-board/api")
 
 
 def summary(subjects: Mapping[str, str], reports: Iterable[pytest.TestReport]) -> str:
-    """A Markdown table. `subjects` says by path what a test module is about."""
+    """A Markdown table of reports from the modules in `subjects`, which says by path what a module is about."""
     outcomes: dict[str, Counter[str]] = {path: Counter() for path in subjects}
     figures: dict[str, list[tuple[str, str]]] = {path: [] for path in subjects}
     for report in reports:
         path = report.nodeid.partition("::")[0]
-        if path in subjects:
-            outcomes[path][report.outcome] += 1
-            figures[path] += [shown for name, shown in report.user_properties if name == SHOWN]  # type: ignore[misc]
+        outcomes[path][report.outcome] += 1
+        figures[path] += [cast("tuple[str, str]", shown) for name, shown in report.user_properties if name == SHOWN]
     rows = [("what", "figures")]
     for path, subject in subjects.items():
         rows.append((subject, ", ".join(f"{count} {outcome}" for outcome, count in outcomes[path].items())))

@@ -10,7 +10,7 @@ from playwright.async_api import expect
 from pyqueue import JobState
 from tests.interop.board import EDIT, PROMOTE, REMOVE, RETRY, RUN_NOW, Board, browser, browser_path
 from tests.interop.board_server import board_server
-from tests.interop.sides import Failed, PythonSide
+from tests.interop.sides import Failed, NodeSide, PythonSide
 from tests.interop.test_flows import job as flow_job
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
@@ -26,8 +26,8 @@ pytestmark = [
 
 
 @pytest.fixture
-def url(server: RedisServer, prefix: str) -> Iterator[str]:
-    """A Bull Board for two queues."""
+def url(server: RedisServer, node: NodeSide, prefix: str) -> Iterator[str]:
+    """A Bull Board for two queues. `node` skips the test where there is no Node."""
     with board_server(server.port, prefix, ["mail", "reports"]) as url:
         yield url
 
