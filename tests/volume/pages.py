@@ -27,7 +27,7 @@ class Page(NamedTuple):
     @property
     def problems(self) -> list[str]:
         """What is wrong."""
-        ratio = self.many_us / self.few_us
+        ratio = self.many_us / max(self.few_us, 1)
         return [f"costs {ratio:.2f} times as much"] if ratio > ALLOWED else []
 
 
