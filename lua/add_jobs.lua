@@ -22,6 +22,7 @@
 --- parent_key, parent, dedup: '' = none
 --- @return [now_ms, job_ids, statuses]; status: 0 created, 1 duplicate, 2 deduplicated, 3 replaced a job, or a code
 --- @include clock exchange add
+--- @lazy keys delayed staged deduplication deduplicate remove parents duplicate
 
 local now = resolve_now(now_ms)
 local record, stale = recall_exchange(prefix, sender, sequence)

@@ -35,10 +35,13 @@
 --- @arg metrics_points int minutes of metrics to keep; 0 = none
 --- @arg suspects int how many jobs that stalled before may be claimed
 --- @arg rearm int 1 = put the markers back that fit: the sender popped one and cannot use it
---- @rows outcomes id token kind value stacktrace number:int attempts:int keep_count:int keep_age_s:int keep_limit:int
+--- @rows outcomes id token kind value details
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
+--- details: see the include of that name; '' = those of a job that completes and is kept, and of one that only goes back
 --- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms]; claimed: rows of id, token, flat fields
---- @include clock settle claim replay delayed memory follow
+--- @include clock settle claim exchange replay memory follow
+--- @lazy keys ready remove retention
+--- @lazy delayed parents siblings staged job deduplication requeue metrics rate_limit replay schedulers legacy iterate follow
 
 local now = resolve_now(now_ms)
 local worker = {
@@ -54,23 +57,27 @@ elseif record then
   return replay_exchange(keys, record, worker, now)
 end
 
-local q = { keys = keys, now = now, meta = read_meta(keys) }
+local q = { keys = keys, now = now, now_text = integer(now), meta = read_meta(keys) }
 local promoted = promote_before_retry(q, outcomes)
 local codes, finished = settle_jobs(q, outcomes, metrics_points)
 if first_token < 0 and codes[1] and codes[1] ~= 0 then
   claim = 0 -- settled by hand: the caller raises the refusal, and would lose a job that came with it
 end
-local claimed, limit_ms, ran_out = {}, 0, true
+local claimed, limit_ms, ran_out, any_iteration, due = {}, 0, true, false, nil
 if claim > 0 then
-  promote_delayed(keys, now, is_blocked(keys, q.meta), promotions_left(q, promoted))
-  claimed, limit_ms, ran_out = claim_jobs(keys, q.meta, worker, claim, now)
+  due = promote_due(q, promoted)
+  claimed, limit_ms, ran_out, any_iteration = claim_jobs(keys, q.meta, worker, claim, now)
+end
+if any_iteration then
   follow_claimed(keys, q.meta, claimed, now)
 end
 -- Upstream leaves the marker out where a job settled by hand brings the next one.
 if q.batch.any_delayed and not (first_token < 0 and #claimed > 0) then
   mark_delayed(keys)
 end
-local due = ran_out and next_delayed(keys)
+if claim == 0 or any_iteration then
+  due = next_delayed(keys)
+end
 if next(q.batch.unlocked) then
   trim_events(keys, q.meta)
 end
@@ -81,4 +88,7 @@ if rearm == 1 then
   rearm_marker(keys, q.meta)
 end
 record_exchange(prefix, sender, sequence, record_ms, { c = codes, j = claimed_ids(claimed), t = first_token })
-return { now, codes, claimed, due and math.floor(due) or 0, math.max(limit_ms, limit_left(keys, outcomes)) }
+if q.batch.gave_back then
+  limit_ms = math.max(limit_ms, limit_left(keys))
+end
+return { now, codes, claimed, ran_out and due and math.floor(due) or 0, limit_ms }

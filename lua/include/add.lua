@@ -5,9 +5,9 @@
 
 local CREATED, DUPLICATE, DEDUPLICATED, REPLACED = 0, 1, 2, 3
 
---- Whether its parent exists, if it has one. The nodes of a flow know when the same call has stored it.
+--- Whether its parent exists. The nodes of a flow know when the same call has stored it.
 local function has_parent(job)
-  return job.parent_key == '' or job.has_parent or redis.pcall('EXISTS', job.parent_key) == 1
+  return job.has_parent or redis.pcall('EXISTS', job.parent_key) == 1
 end
 
 --- Whether a job with its id exists. The nodes of a flow were looked up before.
@@ -24,9 +24,11 @@ end
 local function number_jobs(keys, jobs)
   local numbered, in_this_call = {}, {}
   for _, job in ipairs(jobs) do
-    if in_this_call[job.parent_key] or has_parent(job) then
+    if job.parent_key == '' or in_this_call[job.parent_key] or has_parent(job) then
       numbered[#numbered + 1] = job
-      in_this_call[keys.prefix .. job.job_id] = true
+      if job.job_id ~= '' then
+        in_this_call[keys.prefix .. job.job_id] = true
+      end
     end
   end
   local last = #numbered > 0 and redis.call('INCRBY', keys.id, #numbered) or 0
@@ -39,10 +41,11 @@ end
 --- Add one job; returns its id and status. q: keys now line. A job that is only staged gets its place by this add.
 local function add_job(q, job, job_id)
   local keys = q.keys
-  if is_duplicate(job, keys.prefix .. job_id) then
-    if belongs_to_another(keys.prefix .. job_id, job.parent_key, q.now) then
+  local job_key = keys.prefix .. job_id
+  if is_duplicate(job, job_key) then
+    if belongs_to_another(job_key, job.parent_key, q.now) then
       return job_id, -7
-    elseif not take_staged(keys.prefix .. job_id) then
+    elseif not take_staged(job_key) then
       attach_existing(keys, job, job_id)
       return job_id, DUPLICATE
     end
@@ -58,11 +61,11 @@ local function add_job(q, job, job_id)
     end
     status = replaced and REPLACED or CREATED
   end
-  write_job(keys.prefix .. job_id, job, timestamp)
+  write_job(job_key, job, timestamp)
   job.is_stored = true
   announce_job(keys, job_id, job.name)
   if job.parent_key ~= '' and not job.in_flow then
-    redis.call('SADD', job.parent_key .. ':dependencies', keys.prefix .. job_id)
+    redis.call('SADD', job.parent_key .. ':dependencies', job_key)
   end
   place_job(q, job, job_id, timestamp)
   return job_id, status
@@ -79,7 +82,7 @@ end
 
 --- Add one job that must not spoil the others; returns its id and status, which is the text of an error, if any.
 local function try_to_add(q, job)
-  if not job.number or not has_parent(job) then
+  if not job.number or (job.parent_key ~= '' and not has_parent(job)) then
     return '', -5
   end
   local job_id = job.job_id ~= '' and job.job_id or job.number

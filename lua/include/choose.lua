@@ -1,8 +1,6 @@
 --- Choose the jobs that a claim takes: off the wait list first, then by priority.
 --- @uses wait active prioritized pc
 
---- Fields that decide about a claim, or that it writes.
-local OF_INTEREST = { stc = true, ats = true, processedOn = true, pb = true, defa = true }
 --- How far a call looks past suspects for other jobs: about a millisecond. From the first one on it looks in steps.
 local CLAIM_SCAN = 500
 local SCAN_STEP = 50
@@ -10,76 +8,92 @@ local SCAN_STEP = 50
 --- Up to `count` ids of the wait list in order of service, after the first `offset`.
 local function peek_waiting(keys, offset, count)
   local newest_first = redis.call('LRANGE', keys.wait, -(offset + count), -(offset + 1))
-  local candidates = {}
+  local job_ids = {}
   for i = #newest_first, 1, -1 do
-    candidates[#candidates + 1] = { id = newest_first[i] }
+    job_ids[#job_ids + 1] = newest_first[i]
   end
-  return candidates
+  return job_ids
 end
 
---- Up to `count` ids of the prioritized set in order of service, after the first `offset`.
+--- Up to `count` ids of the prioritized set in order of service, after the first `offset`; also their scores.
 local function peek_prioritized(keys, offset, count)
   local members = redis.call('ZRANGE', keys.prioritized, offset, offset + count - 1, 'WITHSCORES')
-  local candidates = {}
+  local job_ids, scores = {}, {}
   for i = 1, #members, 2 do
-    candidates[#candidates + 1] = { id = members[i], score = members[i + 1] }
+    job_ids[#job_ids + 1] = members[i]
+    scores[#scores + 1] = members[i + 1]
   end
-  return candidates
+  return job_ids, scores
 end
 
---- Read a candidate's fields; false for what is no job and is dropped: a marker of old versions, which begins with
---- 0:, and an id without a hash, of which upstream would make a ghost.
-local function inspect(keys, candidate)
-  if string.sub(candidate.id, 1, 2) == '0:' then
+--- Read a job that may be claimed: id key fields, and what decides about the claim. False for what is no job and is
+--- dropped: a marker of old versions, which begins with 0:, and an id without a hash, of which upstream would make a
+--- ghost. score: its place in the prioritized set, if it is there.
+local function read_candidate(keys, job_id, score)
+  local beginning = string.match(job_id, '^(%w+):')
+  local job_key = keys.prefix .. job_id
+  local fields = beginning ~= '0' and redis.pcall('HGETALL', job_key) or {}
+  if #fields == 0 then
     return false
   end
-  local fields = redis.pcall('HGETALL', keys.prefix .. candidate.id)
-  local position = {}
+  local starts, has_run, is_suspect, is_doomed = nil, false, false, false
   for i = 1, #fields, 2 do
-    if OF_INTEREST[fields[i]] then
-      position[fields[i]] = i + 1
+    local name = fields[i]
+    if name == 'ats' then
+      starts, has_run = fields[i + 1], true
+    elseif name == 'processedOn' or name == 'pb' then
+      has_run = true
+    elseif name == 'stc' then
+      is_suspect = (tonumber(fields[i + 1]) or 0) > 0
+    elseif name == 'defa' then
+      is_doomed = true
     end
   end
-  candidate.fields = fields
-  candidate.position = position
-  candidate.is_suspect = position.stc ~= nil and (tonumber(fields[position.stc]) or 0) > 0
-  return #fields > 0
+  return {
+    id = job_id, key = job_key, fields = fields, starts = starts, has_run = has_run, is_suspect = is_suspect,
+    is_doomed = is_doomed, is_iteration = beginning == 'repeat', score = score,
+  }
 end
 
 --- Whether the job was active when a worker died: a look at one field, because a claim may pass by hundreds.
-local function has_stalled(keys, candidate)
-  local stalls = redis.pcall('HGET', keys.prefix .. candidate.id, 'stc')
+local function has_stalled(keys, job_id)
+  local stalls = redis.pcall('HGET', keys.prefix .. job_id, 'stc')
   return type(stalls) == 'string' and (tonumber(stalls) or 0) > 0
 end
 
 --- Sort candidates into those that may run, up to `room`, and suspects that may not. Returns how many candidates that
 --- took and how many more suspects may run.
-local function sort_candidates(keys, candidates, choice, room, suspects)
-  for n, candidate in ipairs(candidates) do
+local function sort_candidates(keys, choice, job_ids, scores, room, suspects)
+  for i, job_id in ipairs(job_ids) do
+    local score = scores and scores[i]
     if #choice.jobs >= room then
-      return n - 1, suspects
-    elseif suspects <= 0 and has_stalled(keys, candidate) then
-      choice.skipped[#choice.skipped + 1] = candidate
-    elseif inspect(keys, candidate) then
-      suspects = candidate.is_suspect and suspects - 1 or suspects
-      choice.jobs[#choice.jobs + 1] = candidate
+      return i - 1, suspects
+    elseif suspects <= 0 and has_stalled(keys, job_id) then
+      choice.skipped[#choice.skipped + 1] = { id = job_id, score = score }
+    else
+      local candidate = read_candidate(keys, job_id, score)
+      if candidate then
+        suspects = candidate.is_suspect and suspects - 1 or suspects
+        choice.jobs[#choice.jobs + 1] = candidate
+        choice.any_iteration = choice.any_iteration or candidate.is_iteration
+      end
     end
   end
-  return #candidates, suspects
+  return #job_ids, suspects
 end
 
 --- Choose up to `room` jobs, of which at most `suspects` were active when a worker died. Returns the choice: jobs, the
 --- skipped, how many ids of each place it covers, and whether there are no more.
 local function choose_jobs(keys, room, suspects)
-  local choice = { jobs = {}, skipped = {}, waiting = 0, prioritized = 0, ran_empty = false }
+  local choice = { jobs = {}, skipped = {}, waiting = 0, prioritized = 0, ran_empty = false, any_iteration = false }
   local place, peek, taken = 'waiting', peek_waiting, 0
   while #choice.jobs < room and choice.waiting + choice.prioritized < CLAIM_SCAN and not choice.ran_empty do
     local wanted = room - #choice.jobs
     wanted = #choice.skipped > 0 and math.max(wanted, SCAN_STEP) or wanted
-    local candidates = peek(keys, choice[place], wanted)
-    taken, suspects = sort_candidates(keys, candidates, choice, room, suspects)
+    local job_ids, scores = peek(keys, choice[place], wanted)
+    taken, suspects = sort_candidates(keys, choice, job_ids, scores, room, suspects)
     choice[place] = choice[place] + taken
-    if #candidates < wanted and taken == #candidates then
+    if #job_ids < wanted and taken == #job_ids then
       choice.ran_empty = place == 'prioritized'
       place, peek = 'prioritized', peek_prioritized
     end

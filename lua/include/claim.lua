@@ -4,33 +4,47 @@
 --- @derived {prefix}{id}:lock string token of the worker that runs the job; expires
 --- @event active drained
 
---- Set a field in the hash's flat copy, too, so that the worker sees what Redis holds.
-local function set_field(candidate, name, value)
-  local position = candidate.position[name]
-  if not position then
-    position = #candidate.fields + 2
-    candidate.fields[position - 1] = name
+--- Set a field in the flat copy of a hash, too, so that the worker sees what Redis holds.
+local function set_field(fields, name, value)
+  local at = #fields + 1
+  for i = 1, #fields, 2 do
+    if fields[i] == name then
+      at = i
+    end
   end
-  candidate.fields[position] = value
+  fields[at], fields[at + 1] = name, value
+end
+
+--- The same for a job that runs for the first time and has none of these fields.
+local function append_start(fields, processed_on, worker_name)
+  local at = #fields
+  fields[at + 1], fields[at + 2], fields[at + 3], fields[at + 4] = 'processedOn', processed_on, 'ats', '1'
+  if worker_name ~= '' then
+    fields[at + 5], fields[at + 6] = 'pb', worker_name
+  end
 end
 
 --- Lock one job and count the start. worker: token first_token lock_ms name.
-local function activate(keys, candidate, token, worker, now)
-  local job_key = keys.prefix .. candidate.id
-  local position = candidate.position
-  local processed_on = integer(now)
-  local started = integer((position.ats and tonumber(candidate.fields[position.ats]) or 0) + 1)
+local function activate(keys, candidate, token, worker, processed_on)
+  local job_key, fields, starts = candidate.key, candidate.fields, '1'
   if token ~= NO_LOCK then
-    redis.call('SET', job_key .. ':lock', token, 'PX', integer(worker.lock_ms))
+    redis.call('SET', job_key .. ':lock', token, 'PX', worker.lock_text)
   end
   emit(keys, 'active', 'jobId', candidate.id, 'prev', 'waiting')
-  set_field(candidate, 'processedOn', processed_on)
-  set_field(candidate, 'ats', started)
-  if worker.name ~= '' then
-    set_field(candidate, 'pb', worker.name)
-    redis.call('HSET', job_key, 'processedOn', processed_on, 'ats', started, 'pb', worker.name)
+  if candidate.has_run then
+    starts = integer((tonumber(candidate.starts) or 0) + 1)
+    set_field(fields, 'processedOn', processed_on)
+    set_field(fields, 'ats', starts)
+    if worker.name ~= '' then
+      set_field(fields, 'pb', worker.name)
+    end
   else
-    redis.call('HSET', job_key, 'processedOn', processed_on, 'ats', started)
+    append_start(fields, processed_on, worker.name)
+  end
+  if worker.name ~= '' then
+    redis.call('HSET', job_key, 'processedOn', processed_on, 'ats', starts, 'pb', worker.name)
+  else
+    redis.call('HSET', job_key, 'processedOn', processed_on, 'ats', starts)
   end
 end
 
@@ -44,21 +58,26 @@ end
 
 --- Lock the chosen jobs; returns rows of id, token, flat fields.
 local function activate_all(keys, chosen, worker, now)
-  local claimed = {}
+  local claimed, processed_on = {}, integer(now)
+  worker.lock_text = integer(worker.lock_ms)
   for n, candidate in ipairs(chosen) do
     local token = claim_token(worker, n)
-    activate(keys, candidate, token, worker, now)
+    activate(keys, candidate, token, worker, processed_on)
     claimed[n] = { candidate.id, token, candidate.fields }
   end
   return claimed
 end
 
 --- Claim up to `limit` jobs; due ones were promoted before. Returns them, how long the rate limit forbids more (ms), and
---- whether the queue has run out of ready jobs that may start (false when it is paused, limited or at its concurrency).
+--- whether the queue has run out of ready jobs that may start (false when it is paused, limited or at its concurrency);
+--- also whether an iteration of a scheduler is among them.
 local function claim_jobs(keys, meta, worker, limit, now)
-  local limit_ms, allowance, duration = rate_limit(keys, meta, worker)
+  local limit_ms, allowance, duration = 0, nil, nil
+  if meta.max or worker.limiter_max > 0 then
+    limit_ms, allowance, duration = rate_limit(keys, meta, worker)
+  end
   if limit_ms > 0 or is_blocked(keys, meta) then
-    return {}, limit_ms, false
+    return {}, limit_ms, false, false
   end
   local room = math.min(limit, allowance or limit)
   if meta.concurrency then
@@ -73,7 +92,16 @@ local function claim_jobs(keys, meta, worker, limit, now)
     spend_limit(keys, choice.jobs, duration)
   end
   take_chosen(keys, choice)
-  return claimed, 0, #claimed < room
+  return claimed, 0, #claimed < room, choice.any_iteration
+end
+
+--- Ids of claimed jobs, for the record.
+local function claimed_ids(claimed)
+  local job_ids = {}
+  for i, row in ipairs(claimed) do
+    job_ids[i] = row[1]
+  end
+  return job_ids
 end
 
 --- Put the markers back for another worker: work that is ready, and the next delayed job.

@@ -26,7 +26,7 @@ local function tell_others(q, job, outcome)
     child_completed(job.key, job.parent_key, outcome.value, q.now)
   else
     child_failed(job.key, job.parent_key, job.parent, outcome.value, q.now)
-    if outcome.keep_count == 0 then
+    if outcome.details.keep_count == 0 then
       detach_from_parent(job.key, false, job.parent_key)
     end
   end
@@ -34,26 +34,28 @@ end
 
 --- Note a finished job for its set. Jobs with the same policy, one after another, share a group: the policy is applied
 --- once, after all of them.
-local function join_group(groups, outcome, now)
+local function join_group(q, outcome)
+  local groups, keep = q.batch.groups[outcome.kind], outcome.details
   local group = groups[#groups]
-  if not group or group.count ~= outcome.keep_count or group.age_s ~= outcome.keep_age_s
-    or group.limit ~= outcome.keep_limit then
-    group = { count = outcome.keep_count, age_s = outcome.keep_age_s, limit = outcome.keep_limit, members = {} }
+  if not group or group.count ~= keep.keep_count or group.age_s ~= keep.keep_age_s or group.limit ~= keep.keep_limit then
+    group = { count = keep.keep_count, age_s = keep.keep_age_s, limit = keep.keep_limit, members = {} }
     groups[#groups + 1] = group
   end
-  group.members[#group.members + 1] = integer(now)
-  group.members[#group.members + 1] = outcome.id
+  local members = group.members
+  members[#members + 1] = q.now_text
+  members[#members + 1] = outcome.id
 end
 
 --- Put a finished job where its retention says: nowhere, or into its set, with the fields of its end.
 local function keep_finished(q, job, outcome)
-  if outcome.keep_count == 0 then
+  if outcome.details.keep_count == 0 then
     delete_job_keys(job.key)
     return
   end
-  join_group(q.batch.groups[outcome.kind], outcome, q.now)
+  join_group(q, outcome)
   local value_field = outcome.kind == 'completed' and 'returnvalue' or 'failedReason'
-  write_attempt(job, outcome, value_field, outcome.value, 'finishedOn', integer(q.now), 'atm', attempts_made(job))
+  write_attempt(job, outcome, value_field, outcome.value, 'finishedOn', q.now_text, 'atm',
+    integer(attempts_made(job)))
   if job.is_doomed and outcome.kind == 'failed' then
     redis.call('HDEL', job.key, 'defa')
   end
@@ -65,8 +67,8 @@ local function announce_end(q, job, outcome)
     return
   end
   emit(q.keys, 'failed', 'jobId', outcome.id, 'failedReason', outcome.value, 'prev', 'active')
-  if job.attempts_made + 1 >= outcome.attempts then
-    emit(q.keys, 'retries-exhausted', 'jobId', outcome.id, 'attemptsMade', attempts_made(job))
+  if attempts_made(job) >= outcome.details.attempts then
+    emit(q.keys, 'retries-exhausted', 'jobId', outcome.id, 'attemptsMade', integer(attempts_made(job)))
   end
 end
 
@@ -79,12 +81,15 @@ local function finish_job(q, job, outcome)
       return code
     end
   end
-  local code = check_lock(outcome.lock, outcome.token)
+  local code = check_lock(job.lock, outcome.token)
   code = code < 0 and code or leave_active(q, job, outcome)
   if code < 0 then
     return code
   end
-  local told, problem = pcall(tell_others, q, job, outcome)
+  local told, problem = true, nil
+  if job.deduplication_id or job.parent_key then
+    told, problem = pcall(tell_others, q, job, outcome)
+  end
   keep_finished(q, job, outcome)
   announce_end(q, job, outcome)
   q.batch.finished[outcome.kind] = q.batch.finished[outcome.kind] + 1
@@ -96,6 +101,8 @@ local function keep_groups(q, target)
   local set_key = q.keys[target]
   for _, group in ipairs(q.batch.groups[target]) do
     redis.call('ZADD', set_key, unpack(group.members))
-    q.batch.budget = q.batch.budget - retain(q.keys, set_key, group, q.now, q.batch.budget)
+    if group.count > 0 or group.age_s >= 0 then
+      q.batch.removed = q.batch.removed + retain(q.keys, set_key, group, q.now, q.batch.removed)
+    end
   end
 end

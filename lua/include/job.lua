@@ -2,20 +2,23 @@
 --- @include clock events markers ready delayed staged
 --- @event added waiting delayed
 
---- Fields that only some jobs have.
+local function append_field(fields, name, value)
+  if value and value ~= '' then
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+end
+
+--- Fields that only some jobs have, as names and values.
 local function optional_fields(job)
   local fields = {}
-  local function add(name, value)
-    if value and value ~= '' then
-      fields[#fields + 1] = name
-      fields[#fields + 1] = value
-    end
+  append_field(fields, 'parentKey', job.parent_key)
+  append_field(fields, 'parent', job.parent)
+  append_field(fields, 'rjk', job.scheduler_id)
+  append_field(fields, 'deid', job.deduplication_id)
+  if job.staged then
+    append_field(fields, STAGED, job.staged)
   end
-  add('parentKey', job.parent_key)
-  add('parent', job.parent)
-  add('rjk', job.scheduler_id)
-  add('deid', job.deduplication_id)
-  add(STAGED, job.staged)
   return fields
 end
 

@@ -26,7 +26,7 @@ end
 local function spend_limit(keys, chosen, duration)
   local spent = 0
   for _, candidate in ipairs(chosen) do
-    if not candidate.position.defa then
+    if not candidate.is_doomed then
       spent = spent + 1
     end
   end
@@ -36,11 +36,6 @@ local function spend_limit(keys, chosen, duration)
 end
 
 --- Milliseconds left of the rate limit, asked by those that gave a job back.
-local function limit_left(keys, outcomes)
-  for _, outcome in ipairs(outcomes) do
-    if outcome.kind == 'released' or outcome.kind == 'rate_limited' then
-      return math.max(0, redis.call('PTTL', keys.limiter))
-    end
-  end
-  return 0
+local function limit_left(keys)
+  return math.max(0, redis.call('PTTL', keys.limiter))
 end

@@ -1,15 +1,6 @@
 --- An exchange that was applied already: the same codes, and the claimed jobs as they are now.
 --- @include clock exchange
 
---- Ids of claimed jobs, for the record.
-local function claimed_ids(claimed)
-  local job_ids = {}
-  for i, row in ipairs(claimed) do
-    job_ids[i] = row[1]
-  end
-  return job_ids
-end
-
 --- Jobs whose lock ran out since then belong to others and are left out; the locks of the rest start anew.
 --- `next_delayed` is now: the sender should ask again at once.
 local function replay_exchange(keys, record, worker, now)

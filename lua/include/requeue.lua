@@ -18,7 +18,7 @@ end
 
 --- Back to its line at once, for another attempt.
 local function retry_job(q, job, outcome)
-  write_attempt(job, outcome, 'failedReason', outcome.value, 'atm', attempts_made(job))
+  write_attempt(job, outcome, 'failedReason', outcome.value, 'atm', integer(attempts_made(job)))
   push_back(q.keys, outcome.id, job.priority, job.priority == 0 and is_lifo(job))
   q.batch.any_ready = true
   emit(q.keys, 'waiting', 'jobId', outcome.id, 'prev', 'active')
@@ -59,7 +59,7 @@ local function await_children(q, job, outcome)
   if pending == 0 then
     return 1
   end
-  local code = check_lock(outcome.lock, outcome.token)
+  local code = check_lock(job.lock, outcome.token)
   code = code < 0 and code or leave_active(q, job, outcome)
   if code == 0 then
     redis.call('ZADD', q.keys.waiting_children, integer(q.now), outcome.id)
@@ -72,20 +72,20 @@ end
 local LEAVE = {
   retried = retry_job,
   backoff = function(q, job, outcome)
-    write_attempt(job, outcome, 'failedReason', outcome.value, 'atm', attempts_made(job), 'delay',
-      integer(outcome.number))
-    postpone_job(q, outcome, outcome.number)
+    write_attempt(job, outcome, 'failedReason', outcome.value, 'atm', integer(attempts_made(job)), 'delay',
+      integer(outcome.details.number))
+    postpone_job(q, outcome, outcome.details.number)
   end,
-  delayed = function(q, job, outcome) delay_by_wish(q, job, outcome, outcome.number) end,
-  delayed_until = function(q, job, outcome) delay_by_wish(q, job, outcome, math.max(0, outcome.number - q.now)) end,
+  delayed = function(q, job, outcome) delay_by_wish(q, job, outcome, outcome.details.number) end,
+  delayed_until = function(q, job, outcome) delay_by_wish(q, job, outcome, math.max(0, outcome.details.number - q.now)) end,
   released = release_job,
   returned = function(q, job, outcome)
-    redis.call('HSET', job.key, 'ats', integer(math.max(0, job.attempts_started - 1)))
+    redis.call('HSET', job.key, 'ats', integer(math.max(0, (tonumber(job.attempts_started or 0) or 0) - 1)))
     release_job(q, job, outcome)
   end,
   rate_limited = function(q, job, outcome)
-    if outcome.number > 0 then
-      redis.call('SET', q.keys.limiter, LIMIT_REACHED, 'PX', integer(outcome.number))
+    if outcome.details.number > 0 then
+      redis.call('SET', q.keys.limiter, LIMIT_REACHED, 'PX', integer(outcome.details.number))
     end
     release_job(q, job, outcome)
   end,
@@ -93,13 +93,3 @@ local LEAVE = {
 
 --- Outcomes that only give the job back: for one that is not active any more, that is done.
 local GIVES_BACK = { released = true, returned = true, rate_limited = true }
-
---- A retry lets due jobs go first; returns how many there were.
-local function promote_before_retry(q, outcomes)
-  for _, outcome in ipairs(outcomes) do
-    if outcome.kind == 'retried' then
-      return promote_delayed(q.keys, q.now, is_blocked(q.keys, q.meta), PROMOTIONS_PER_CALL)
-    end
-  end
-  return 0
-end

@@ -16,10 +16,10 @@ local function remove_finished(keys, set_key, job_ids)
   return #job_ids
 end
 
---- Apply one policy to `set_key` (the completed or failed set), with at most `budget` removals; returns how many there
---- were. keep: count (-1 all), age_s (-1 none), limit.
-local function retain(keys, set_key, keep, now, budget)
-  local removed = 0
+--- Apply one policy to `set_key` (the completed or failed set) in a call that has removed `before` jobs; returns how
+--- many more there were. keep: count (-1 all), age_s (-1 none), limit.
+local function retain(keys, set_key, keep, now, before)
+  local budget, removed = REMOVALS_PER_CALL - before, 0
   if keep.age_s >= 0 then
     local oldest_kept = integer(now - keep.age_s * 1000)
     local limit = math.min(keep.limit, budget)

@@ -1,27 +1,31 @@
 --- Settle the outcomes of many active jobs. What they share is collected in a `batch` and written once per call.
---- @include clock events errors markers finish siblings requeue metrics delayed
+--- @include clock events errors markers active_list details finish siblings requeue metrics delayed
 --- @uses wait active prioritized limiter completed failed stalled metrics_completed metrics_completed_data metrics_failed metrics_failed_data
 
 --- What one call collects before it writes: locks to delete, ids to unmark, finished jobs by set and policy, counts;
 --- and what it knows: ids whose lock is given up, places that can be written.
 local function new_batch()
   return {
-    locks = {}, job_ids = {}, unlocked = {}, groups = { completed = {}, failed = {} }, budget = REMOVALS_PER_CALL,
+    locks = {}, job_ids = {}, unlocked = {}, groups = { completed = {}, failed = {} }, removed = 0,
     finished = { completed = 0, failed = 0 }, intact = {}, any_ready = false, any_delayed = false,
+    gave_back = false,
   }
 end
 
---- The locks and children of all jobs in two commands: lock values in order, and whether any job has children.
+--- The locks and children of all jobs in two commands. Returns job_keys, lock_keys and locks (their values), in order;
+--- and whether any job has children.
 local function read_ahead(keys, outcomes)
-  local lock_keys, child_keys = {}, {}
+  local job_keys, lock_keys, child_keys = {}, {}, {}
   for i, outcome in ipairs(outcomes) do
     local job_key = keys.prefix .. outcome.id
+    job_keys[i] = job_key
     lock_keys[i] = job_key .. ':lock'
     child_keys[i * 2 - 1] = job_key .. ':dependencies'
     child_keys[i * 2] = job_key .. ':unsuccessful'
   end
   local locks = redis.call('MGET', unpack(lock_keys))
-  return locks, redis.call('EXISTS', unpack(child_keys)) > 0
+  return { job_keys = job_keys, lock_keys = lock_keys, locks = locks },
+    redis.call('EXISTS', unpack(child_keys)) > 0
 end
 
 --- Set that a kind of outcome puts its job into; the others put it into its line.
@@ -40,10 +44,9 @@ local function check_place(q, job, kind)
   end
 end
 
---- Settle one job; returns its code. q: keys now meta batch has_children; outcome: a row plus `lock`.
-local function settle_job(q, outcome)
-  local job = read_job(q.keys, outcome.id, outcome.kind)
-  if not job then
+--- Settle one job; returns its code. q: keys now meta batch has_children; job: key lock_key lock row, and facts.
+local function settle_job(q, job, outcome)
+  if not read_facts(job, outcome.kind) then
     return -1
   end
   check_place(q, job, outcome.kind)
@@ -52,7 +55,8 @@ local function settle_job(q, outcome)
   elseif outcome.kind == 'waiting_children' then
     return await_children(q, job, outcome)
   end
-  local code = check_lock(outcome.lock, outcome.token)
+  q.batch.gave_back = q.batch.gave_back or outcome.kind == 'released' or outcome.kind == 'rate_limited'
+  local code = check_lock(job.lock, outcome.token)
   code = code < 0 and code or leave_active(q, job, outcome)
   if code == 0 then
     LEAVE[outcome.kind](q, job, outcome)
@@ -74,13 +78,16 @@ end
 --- Write what the jobs of a call share, their places first: a job that has left active must not be lost.
 local function flush_batch(q, metrics_points)
   local batch, keys = q.batch, q.keys
+  write_active(keys, batch.active)
   for _, target in ipairs({ 'completed', 'failed' }) do
     keep_groups(q, target)
     count_into_metrics(q, target, metrics_points)
   end
   if #batch.locks > 0 then
     redis.call('DEL', unpack(batch.locks))
-    redis.call('SREM', keys.stalled, unpack(batch.job_ids))
+    if redis.call('SCARD', keys.stalled) > 0 then
+      redis.call('SREM', keys.stalled, unpack(batch.job_ids))
+    end
   end
   if batch.any_ready then
     mark_ready(keys, is_blocked(keys, q.meta))
@@ -95,24 +102,44 @@ local function settle_jobs(q, outcomes, metrics_points)
   if #outcomes == 0 then
     return codes, 0
   end
-  local locks, has_children = read_ahead(q.keys, outcomes)
+  q.batch.active = read_active(q.keys, q.meta, #outcomes)
+  local read, has_children = read_ahead(q.keys, outcomes)
   q.has_children = has_children
   -- One job alone tells its parent at once, in upstream's order; and so does a call that also settles parents.
   q.batch.families = #outcomes > 1 and not has_children and {} or nil
+  local job = {} -- one table for all: what it says holds until the next job
   for i, outcome in ipairs(outcomes) do
-    outcome.row = i
-    outcome.lock = not q.batch.unlocked[outcome.id] and locks[i]
-    local handled, code = pcall(settle_job, q, outcome)
+    outcome.details = read_details(outcome.details)
+    job.row, job.key, job.lock_key = i, read.job_keys[i], read.lock_keys[i]
+    job.lock = not q.batch.unlocked[outcome.id] and read.locks[i]
+    local handled, code = pcall(settle_job, q, job, outcome)
     codes[i] = handled and code or error_text(code)
   end
   flush_batch(q, metrics_points)
-  tell_parents(q, codes)
+  if q.batch.families and q.batch.families[1] then
+    tell_parents(q, codes)
+  end
   return codes, q.batch.finished.completed + q.batch.finished.failed
 end
 
---- How many more jobs a call may promote: two removals of old jobs take the place of one, so that both together keep
---- Redis no longer than either alone.
-local function promotions_left(q, promoted)
-  local removed = REMOVALS_PER_CALL - q.batch.budget
-  return math.max(0, PROMOTIONS_PER_CALL - promoted - math.floor(removed / 2))
+--- A retry lets due jobs go first; returns how many there were.
+local function promote_before_retry(q, outcomes)
+  for _, outcome in ipairs(outcomes) do
+    if outcome.kind == 'retried' then
+      return promote_delayed(q.keys, q.now, is_blocked(q.keys, q.meta), PROMOTIONS_PER_CALL)
+    end
+  end
+  return 0
+end
+
+--- Make due jobs ready before a claim; returns when the first of the rest is due. Two removals of old jobs take the
+--- place of one promotion, so that both together keep Redis no longer than either alone.
+local function promote_due(q, promoted)
+  local due = next_delayed(q.keys)
+  if not due or due >= q.now + 1 then
+    return due
+  end
+  local left = PROMOTIONS_PER_CALL - promoted - math.floor(q.batch.removed / 2)
+  promote_delayed(q.keys, q.now, is_blocked(q.keys, q.meta), math.max(0, left))
+  return next_delayed(q.keys)
 end

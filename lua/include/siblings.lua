@@ -11,7 +11,7 @@ local function join_siblings(families, job, outcome)
   end
   table.insert(family.child_keys, job.key)
   table.insert(family.return_values, outcome.value)
-  table.insert(family.rows, outcome.row)
+  table.insert(family.rows, job.row)
 end
 
 --- Tell the parents of completed children. If one cannot be told, the codes of its children are the text of that error.

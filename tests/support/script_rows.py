@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pyqueue._store.settling import details
+from pyqueue.outcomes import Keep
 from pyqueue.types import Arg
 from tests.support.script_bench import NOW
 
@@ -67,7 +69,7 @@ def settled(
     keep: tuple[int, int, int] = KEEP_ALL,
 ) -> Row:
     """One outcome of `settle_and_claim`."""
-    return (job_id, token, kind, value, stacktrace, number, attempts, *keep)
+    return (job_id, token, kind, value, details(number, attempts, Keep(*keep), stacktrace))
 
 
 def exchange(claim: int = 0, **more: Arg) -> dict[str, Any]:

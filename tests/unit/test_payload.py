@@ -247,7 +247,7 @@ def test_every_json_value_survives(value: object) -> None:
 @given(
     st.text(alphabet='[]{},:"\\ue12.-ntrufals \n', max_size=40) | JSON.map(lambda value: json.dumps(value, indent=1))
 )
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_the_deep_parser_agrees_with_the_standard_one(text: str) -> None:
     expected: object
     try:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Iterator
 from hashlib import sha1
 from pathlib import Path
+from typing import Any
 
+import lupa.lua51
 import pytest
 
 from pyqueue._redis import scripts
@@ -294,3 +296,51 @@ def test_every_code_of_the_scripts_is_in_the_table_of_errors() -> None:
     assert {code: names for code, names in declared.items() if names != {CODES[code].__name__}} == {}
     # Codes of job schedulers, whose scripts come later.
     assert set(CODES) - set(declared) <= {-10, -11}
+
+
+def _lazy_script(write: Write, body: str) -> Script:
+    """A script whose includes `rare` and `rarer` are made lazily: both log, `rarer` calls `rare` and `common`."""
+    write(
+        script=f"--- Script.\n--- @include common rarer\n--- @lazy rare rarer\n{body}",
+        include_common=(
+            "--- Common.\nlocal log = {}\nlocal function note(text) log[#log + 1] = text end\nnote('common')\n"
+        ),
+        include_rare=(
+            "--- Rare.\n--- @include common\nlocal LIMIT = 7\nnote('rare')\nlocal function rare() return LIMIT end\n"
+        ),
+        include_rarer=(
+            "--- Rarer.\n--- @include common rare\nnote('rarer')\n"
+            "local function rarer() note(rare()) return 'rare' .. LIMIT end -- rare() in a comment\n"
+        ),
+    )
+    return scripts.load("script")
+
+
+def _run(script: Script) -> list[object]:
+    runtime: Any = lupa.lua51.LuaRuntime()
+    return list(runtime.execute(script.text).values())
+
+
+def test_lazy_includes_are_made_once_when_something_of_them_is_used(write: Write) -> None:
+    script = _lazy_script(write, "note('body')\nlocal value = rarer()\nnote(value)\nnote(LIMIT)\nreturn log")
+
+    assert _run(script) == ["common", "body", "rare", "rarer", 7, "rare7", 7]
+
+
+def test_lazy_includes_that_are_not_used_are_not_made(write: Write) -> None:
+    script = _lazy_script(write, "if #log > 9 then rarer() end\nreturn log")
+
+    assert _run(script) == ["common"]
+
+
+def test_fields_strings_and_comments_that_read_like_a_lazy_name_are_left_alone(write: Write) -> None:
+    script = _lazy_script(write, "local x = {}\nx.rare = 'rare' -- rare\nnote(x.rare)\nreturn log")
+
+    assert _run(script) == ["common", "rare"]
+
+
+def test_only_includes_of_the_script_can_be_lazy(write: Write) -> None:
+    write(script="--- Script.\n--- @include one\n--- @lazy one other\nreturn one()", include_one=include("one"))
+
+    with pytest.raises(ScriptHeaderError, match=r"script: @lazy \['other'\]: no include needs them"):
+        scripts.load("script")

@@ -16,6 +16,7 @@ Header lines (the leading comment block of the file):
     --- @error CODE Name text
     --- @event name ...
     --- @include name ...
+    --- @lazy name ...                 scripts only: includes that most calls do without, see `lazy_includes`; a group
     --- @uses name ...                 includes only: fields of the keys table they touch
 """
 
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import Final
 
 from pyqueue._redis.keys import SUFFIXES, QueueKeys
+from pyqueue._redis.lazy_includes import assemble, order
 from pyqueue.types import Arg
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -59,6 +61,7 @@ class Header:
     errors: tuple[tuple[int, str, str], ...]  # code, exception name, text
     events: tuple[str, ...]
     includes: tuple[str, ...]
+    lazy: tuple[tuple[str, ...], ...]
     uses: tuple[str, ...]
     body: str
 
@@ -131,7 +134,8 @@ def load(name: str) -> Script:
         raise ScriptHeaderError(f"{name}: @uses belongs to includes; a script declares @key")
     includes = _ordered_includes(header)
     _check_keys(header, includes)
-    text = "\n".join([*(i.body for i in includes), _bindings(header), header.body]) + "\n"
+    bodies = {include.name: include.body for include in includes}
+    text = assemble(bodies, header.lazy, f"{_bindings(header)}\n{header.body}\n")
     errors = {code: error for part in (*includes, header) for code, error, _ in part.errors}
     events = sorted({event for part in (*includes, header) for event in part.events})
     return Script(
@@ -190,7 +194,7 @@ class _HeaderReader:
 
     def _problem(self, tag: str, words: list[str]) -> str:
         minimum = {"key": 2, "derived": 2, "arg": 2, "rows": 2, "return": 1, "error": 2}
-        if tag not in {*minimum, "event", "include", "uses"}:
+        if tag not in {*minimum, "event", "include", "lazy", "uses"}:
             return "unknown tag"
         if len(words) < minimum.get(tag, 1):
             return "too few words"
@@ -237,6 +241,7 @@ class _HeaderReader:
             errors=tuple((int(code), error, text) for code, error, text in self._triples("error")),
             events=self._words("event"),
             includes=self._words("include"),
+            lazy=tuple(self.entries.get("lazy", ())),
             uses=self._words("uses"),
             body=body,
         )
@@ -245,8 +250,10 @@ class _HeaderReader:
 @cache
 def _include(name: str) -> Header:
     header = read_header(directory() / "include" / f"{name}.lua")
-    if header.keys or header.args or header.rows:
-        raise ScriptHeaderError(f"include {name}: @key, @arg and @rows belong to scripts; an include has @uses")
+    if header.keys or header.args or header.rows or header.lazy:
+        raise ScriptHeaderError(
+            f"include {name}: @key, @arg and @rows belong to scripts, as @lazy does; an include has @uses"
+        )
     return header
 
 
@@ -268,7 +275,10 @@ def _ordered_includes(header: Header) -> list[Header]:
 
     for name in header.includes:
         visit(name, ())
-    return list(ordered.values())
+    strangers = {name for group in header.lazy for name in group} - ordered.keys()
+    if strangers:
+        raise ScriptHeaderError(f"{header.name}: @lazy {sorted(strangers)}: no include needs them")
+    return [ordered[name] for name in order(ordered, header.lazy)]
 
 
 def _check_keys(header: Header, includes: Sequence[Header]) -> None:

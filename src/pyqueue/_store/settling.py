@@ -15,6 +15,7 @@ from pyqueue._store.sender import RECORD_MS
 from pyqueue._store.store import Store
 from pyqueue.errors import error_from_code
 from pyqueue.outcomes import (
+    KEEP_ALL,
     Completed,
     Delayed,
     Failed,
@@ -183,38 +184,36 @@ def _row(settlement: Settlement) -> _Row:
 
 
 def _completed(outcome: Completed) -> _Row:
-    keep = outcome.keep
-    return ("completed", outcome.value, "", 0, 0, keep.count, keep.age_s, keep.limit)
+    return ("completed", outcome.value, "" if outcome.keep is KEEP_ALL else details(keep=outcome.keep))
 
 
 def _failed(outcome: Failed) -> _Row:
-    keep = outcome.keep
-    return (
-        "failed", outcome.reason, outcome.stacktrace, 0, outcome.attempts, keep.count, keep.age_s, keep.limit
-    )  # fmt: skip
+    return ("failed", outcome.reason, details(0, outcome.attempts, outcome.keep, outcome.stacktrace))
 
 
 def _retried(outcome: Retried) -> _Row:
     kind = "backoff" if outcome.delay_ms > 0 else "retried"
-    return (kind, outcome.reason, outcome.stacktrace, outcome.delay_ms, *_NO_END)
+    return (kind, outcome.reason, details(outcome.delay_ms, stacktrace=outcome.stacktrace))
 
 
 def _delayed(outcome: Delayed) -> _Row:
     if outcome.until_ms > 0:
-        return ("delayed_until", "", "", outcome.until_ms, *_NO_END)
-    return ("delayed", "", "", outcome.delay_ms, *_NO_END)
+        return ("delayed_until", "", details(outcome.until_ms))
+    return ("delayed", "", details(outcome.delay_ms))
 
 
-#: attempts, keep_count, keep_age_s and keep_limit of an outcome that does not finish its job.
-_NO_END: Final = (0, -1, -1, Keep().limit)
+def details(number: int = 0, attempts: int = 0, keep: Keep = KEEP_ALL, stacktrace: str = "") -> str:
+    """The field `details` of an outcome. number: milliseconds of a delay or a limit."""
+    return f"{number} {attempts} {keep.count} {keep.age_s} {keep.limit} {stacktrace}"
+
 
 _ROWS: Final[dict[type, Callable[[Any], _Row]]] = {
     Completed: _completed,
     Failed: _failed,
     Retried: _retried,
     Delayed: _delayed,
-    Released: lambda _: ("released", "", "", 0, *_NO_END),
-    Returned: lambda _: ("returned", "", "", 0, *_NO_END),
-    RateLimited: lambda outcome: ("rate_limited", "", "", outcome.delay_ms, *_NO_END),
-    WaitingForChildren: lambda outcome: ("waiting_children", outcome.child_key, "", 0, *_NO_END),
+    Released: lambda _: ("released", "", ""),
+    Returned: lambda _: ("returned", "", ""),
+    RateLimited: lambda outcome: ("rate_limited", "", details(outcome.delay_ms)),
+    WaitingForChildren: lambda outcome: ("waiting_children", outcome.child_key, ""),
 }

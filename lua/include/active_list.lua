@@ -1,0 +1,55 @@
+--- Take many jobs out of the active list: each by itself, or all by writing the list once.
+--- @uses active
+
+--- From how many jobs on, and up to how many entries for each, writing the list once costs less than an LREM per job.
+local REWRITE_FROM, ENTRIES_PER_JOB = 4, 4
+
+--- The active list for a call that takes `leaving` jobs out of it; nil where each is to be taken out by itself: a long
+--- list, and a queue whose global concurrency looks at the list's length in between.
+local function read_active(keys, meta, leaving)
+  local limit = leaving * ENTRIES_PER_JOB
+  if leaving < REWRITE_FROM or meta.concurrency then
+    return nil
+  end
+  local ids = redis.pcall('LRANGE', keys.active, 0, limit)
+  if ids.err or #ids > limit then
+    return nil
+  end
+  local position = {}
+  for i, job_id in ipairs(ids) do
+    position[job_id] = i
+  end
+  return { ids = ids, position = position }
+end
+
+--- Take one job out; returns whether it was there. The list that was read is written by `write_active`.
+local function take_from_active(keys, list, job_id)
+  if not list then
+    return redis.call('LREM', keys.active, '-1', job_id) > 0
+  end
+  local position = list.position[job_id]
+  if position then
+    list.ids[position] = false
+    list.position[job_id] = nil
+  end
+  return position ~= nil
+end
+
+--- Write what is left of the list that was read, if any.
+local function write_active(keys, list)
+  if not list then
+    return
+  end
+  local left = {}
+  for _, job_id in ipairs(list.ids) do
+    if job_id then
+      left[#left + 1] = job_id
+    end
+  end
+  if #left < #list.ids then
+    redis.call('DEL', keys.active)
+    if #left > 0 then
+      redis.call('RPUSH', keys.active, unpack(left))
+    end
+  end
+end
