@@ -25,7 +25,7 @@ local now = resolve_now(now_ms)
 if resume == 0 and not redis.call('SET', keys.retention_check, integer(now), 'PX', interval_ms, 'NX') then
   return 0
 end
-local budget = REMOVALS_PER_CALL
-budget = budget - retain(keys, keys.completed, newest_rule(keys, keys.completed, 'removeOnComplete', rules[1]), now, budget)
-budget = budget - retain(keys, keys.failed, newest_rule(keys, keys.failed, 'removeOnFail', rules[2]), now, budget)
-return budget == 0 and 1 or 0
+local completed_rule = newest_rule(keys, keys.completed, 'removeOnComplete', rules[1])
+local removed = retain(keys, keys.completed, completed_rule, now, 0)
+removed = removed + retain(keys, keys.failed, newest_rule(keys, keys.failed, 'removeOnFail', rules[2]), now, removed)
+return removed == REMOVALS_PER_CALL and 1 or 0
