@@ -105,7 +105,7 @@ class ClusterSource:
             link = Link(partial(self.node(seed).dial, None))
             try:
                 async with asyncio.timeout(_ASK_TIMEOUT_S):
-                    reply = await link.exchange(_CLUSTER_SLOTS)
+                    reply = await link.exchange(_CLUSTER_SLOTS, _ASK_TIMEOUT_S)
             except (RedisConnectionError, RedisTimeoutError, ClusterDownError, TimeoutError) as error:
                 problem = error
                 self._seeds.remove(seed)  # to the end: the others are asked before it next time
@@ -138,6 +138,10 @@ class ClusterLinks:
         self._closed = False
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
+        async with asyncio.timeout(timeout_s):
+            return await self._exchange(packed, key, timeout_s)
+
+    async def _exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         slot = key_slot(key.encode()) if key is not None else 0
         address = await self._source.owner(slot)
         asking = False
@@ -153,7 +157,7 @@ class ClusterLinks:
             except TryAgainError as error:
                 moving = error
                 await asyncio.sleep(_TRY_AGAIN_S)
-            except (RedisConnectionError, RedisTimeoutError, ClusterDownError, asyncio.CancelledError):
+            except (RedisConnectionError, RedisTimeoutError, TimeoutError, ClusterDownError, asyncio.CancelledError):
                 self._source.forget()  # cancelled is also what the deadline does, and its node may be gone
                 raise
         if moving is not None:

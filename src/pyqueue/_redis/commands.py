@@ -7,7 +7,6 @@ Does not: repeat anything, wait for a server to come back (`outage` is for that)
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -94,8 +93,7 @@ class RedisCommands:
 
     async def _exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         try:
-            async with asyncio.timeout(timeout_s):
-                return await self._carrier.exchange(packed, key, timeout_s)
+            return await self._carrier.exchange(packed, key, timeout_s)
         except TimeoutError:
             raise RedisTimeoutError(f"{self._label}: no reply within {timeout_s:g} s") from None
         except RedisError as error:

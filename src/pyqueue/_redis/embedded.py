@@ -18,9 +18,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from pyqueue._redis import server_process
-from pyqueue._redis.links import Wire
 from pyqueue._redis.resp3 import as_resp2
 from pyqueue._redis.sources import ServerSource, label_of
+from pyqueue._redis.streams import Wire
 from pyqueue.errors import ConfigurationError
 
 #: fakeredis servers of this process by the name in the URL; they live until the process ends.

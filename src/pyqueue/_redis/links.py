@@ -1,15 +1,15 @@
 """Connections that carry one command at a time: our own links and a borrowed pool.
 
-A link is a redis-py connection used directly, without the client above it (which costs 40 us more per command, repeats
-commands behind our back and reshapes replies). The rule that keeps replies apart: a link is free again only after its
-reply has been read; whatever else happens (deadline, cancellation, broken socket) drops the connection with its pending
-reply. Deadlines, script fallback and refusals are in `commands`; where to connect is in `sources`.
+A link opens a connection when it needs one, without the client of redis-py above it (which costs 40 us more per
+command, repeats commands behind our back and reshapes replies). The rule that keeps replies apart: a link is free again
+only after its reply has been read; whatever else happens (deadline, cancellation, broken socket) drops the connection
+with its pending reply. How bytes become replies is in `streams`, script fallback and refusals in `commands`, where to
+connect in `sources`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, cast
 
@@ -18,28 +18,18 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.refusals import WRONG_SERVER, code_of
+from pyqueue._redis.streams import Stream, Wire, abort, stream_of
 
 #: Time for name resolution, TCP, TLS, AUTH and SELECT together; a server that takes longer counts as unreachable.
 CONNECT_TIMEOUT_S: Final = 5.0
 CLOSED: Final = "this connection to Redis has been closed by its owner"
 
 
-class Wire(Protocol):
-    """The part of `redis.asyncio.connection.AbstractConnection` that we use."""
-
-    @property
-    def is_connected(self) -> bool: ...
-    async def connect(self) -> None: ...
-    async def disconnect(self, nowait: bool = ...) -> None: ...
-    async def send_packed_command(self, command: bytes, check_health: bool = ...) -> None: ...
-    async def read_response(self, disable_decoding: bool = ..., timeout: float | None = ...) -> Any: ...
-
-
 Dial = Callable[[], Awaitable[Wire]]
 
 
 class Carrier(Protocol):
-    """Whatever sends one packed command and reads its reply."""
+    """Whatever sends one packed command and reads its reply; TimeoutError after `timeout_s`, connecting included."""
 
     #: Whether replies may come in the shapes of RESP3.
     may_speak_resp3: bool
@@ -51,24 +41,25 @@ class Carrier(Protocol):
 class Link:
     """One connection of our own, opened at the first command and again after each drop."""
 
-    __slots__ = ("_closed", "_dial", "_transport", "_wire")
+    __slots__ = ("_closed", "_dial", "_stream")
 
     def __init__(self, dial: Dial) -> None:
         self._closed = False
         self._dial = dial
-        self._wire: Wire | None = None
-        self._transport: asyncio.WriteTransport | None = None
+        self._stream: Stream | None = None
 
-    async def exchange(self, packed: bytes, replies: int = 1) -> Any:
+    @property
+    def is_open(self) -> bool:
+        """Whether a command can be sent at once."""
+        return self._stream is not None and self._stream.is_open
+
+    async def exchange(self, packed: bytes, timeout_s: float, replies: int = 1) -> Any:
         """Send one command, or several packed one after another, and return the last reply."""
-        wire = self._wire
-        if wire is None or await _is_stale(wire):
-            wire = await self._open()
+        stream = self._stream
+        if stream is None or (not stream.is_open and await stream.is_stale()):
+            stream = await self._open()
         try:
-            await wire.send_packed_command(packed, check_health=False)
-            for _ in range(replies - 1):
-                await wire.read_response()
-            return await wire.read_response()
+            return await stream.exchange(packed, replies, timeout_s)
         except ResponseError as error:
             if code_of(error) in WRONG_SERVER:
                 await self.drop()
@@ -77,19 +68,18 @@ class Link:
             await self.drop()
             raise
 
-    async def _open(self) -> Wire:
+    async def _open(self) -> Stream:
         await self.drop()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 wire = await self._dial()
         except TimeoutError:
             raise RedisTimeoutError(f"no connection to Redis within {CONNECT_TIMEOUT_S:g} s") from None
-        self._wire = wire
-        self._transport = _transport(wire)
+        stream = self._stream = stream_of(wire)
         if self._closed:  # while it was being opened
             await self.drop()
             raise RedisConnectionError(CLOSED)
-        return wire
+        return stream
 
     async def close(self) -> None:
         """Drop the connection, and one that is being opened as soon as it is open."""
@@ -98,15 +88,9 @@ class Link:
 
     async def drop(self) -> None:
         """Give the connection up at once, with whatever is unsent or unread. Does not yield to the loop."""
-        wire, self._wire = self._wire, None
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            # close() would wait for unsent bytes (and TLS for the peer's goodbye), for ever on a half-open connection.
-            with contextlib.suppress(RuntimeError):  # its event loop is closed
-                transport.abort()
-        if wire is not None:
-            with contextlib.suppress(Exception):
-                await wire.disconnect(nowait=True)
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.drop()
 
 
 class Links:
@@ -128,12 +112,18 @@ class Links:
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float, *, replies: int = 1) -> Any:
         if self._loop is not asyncio.get_running_loop():
             await self._enter_loop()
+        if not self._slots.locked() and self._free[-1].is_open:  # the stream keeps the deadline
+            return await self._exchange(packed, timeout_s, replies)
+        async with asyncio.timeout(timeout_s):
+            return await self._exchange(packed, timeout_s, replies)
+
+    async def _exchange(self, packed: bytes, timeout_s: float, replies: int) -> Any:
         async with self._slots:
             if self._closed:
                 raise RedisConnectionError(CLOSED)
             link = self._free.pop()
             try:
-                return await link.exchange(packed, replies)
+                return await link.exchange(packed, timeout_s, replies)
             finally:
                 self._free.append(link)
 
@@ -177,7 +167,7 @@ class BorrowedLinks:
         if self._loop is not asyncio.get_running_loop():
             self._loop = asyncio.get_running_loop()
             self._slots = asyncio.Semaphore(self._size)
-        async with self._slots:
+        async with asyncio.timeout(timeout_s), self._slots:
             return await self._exchange(packed, timeout_s)
 
     async def _exchange(self, packed: bytes, timeout_s: float) -> Any:
@@ -219,28 +209,3 @@ class BorrowedLinks:
 
     async def aclose(self) -> None:
         """Nothing here is ours to close."""
-
-
-def _transport(wire: Wire) -> asyncio.WriteTransport | None:
-    transport = getattr(getattr(wire, "_writer", None), "transport", None)
-    return transport if isinstance(transport, asyncio.WriteTransport) else None
-
-
-async def abort(wire: Wire) -> None:
-    """Close a connection at once, with whatever is unsent or unread."""
-    transport = _transport(wire)
-    if transport is not None:
-        transport.abort()
-    with contextlib.suppress(Exception):
-        await wire.disconnect(nowait=True)
-
-
-async def _is_stale(wire: Any) -> bool:
-    """Whether the server closed the connection while it was idle, or bytes lie in it that nobody asked for."""
-    if not wire.is_connected:
-        return True
-    try:
-        # can_read_destructive is its name before redis-py 8.
-        return bool(await (wire.can_read() if hasattr(wire, "can_read") else wire.can_read_destructive()))
-    except Exception:
-        return True

@@ -24,7 +24,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from pyqueue._redis.links import Carrier, Links, Wire, abort
+from pyqueue._redis.links import Carrier, Links
+from pyqueue._redis.streams import Wire, abort
 from pyqueue._redis.tls import TlsContext
 from pyqueue.errors import ConfigurationError
 
