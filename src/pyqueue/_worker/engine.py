@@ -1,9 +1,10 @@
 """The engine: one exchange with Redis at a time, which settles what has finished and claims what can start.
 
-    plan (batch.plan) -> send (Sender: again after a lost reply) -> codes (Confirmations) -> hand out jobs -> plan ...
+    plan (batch.plan) -> send (Sender: again after a lost reply) -> land: codes (Confirmations), start jobs -> plan ...
 
-Nothing waits for company: what finishes while an exchange is in flight goes into the next. Outcomes wait here as data
-until a reply confirms them. Nothing else in the worker claims or settles.
+The next exchange leaves before the reply to the last one is landed, if there is something to say, so that Redis and the
+event loop work at the same time. Nothing waits for company: what finishes while an exchange is in flight goes into the
+next. Outcomes wait here as data until a reply confirms them. Nothing else in the worker claims or settles.
 
 Modes: ready (work may be there: free slots are worth a claim) -> drained (a claim came back short; the waiter blocks
 on the marker) -> ready (woken). A limited, paused or closing engine settles and does not claim; a claim in flight that
@@ -16,10 +17,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import anyio
 
 from pyqueue._redis.outage import Outage, is_outage
+from pyqueue._store.record import Field
 from pyqueue._store.sender import Sender
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, Unanswered, settle_and_claim
 from pyqueue._store.store import Store
@@ -31,9 +34,23 @@ from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.leases import Leases
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
+from pyqueue._worker.started import Started
 from pyqueue._worker.supply import Supply
 from pyqueue.errors import RedisRefused
 from pyqueue.outcomes import RateLimited, Returned
+
+
+class Landing(NamedTuple):
+    """The reply to one exchange, before anything was done about it.
+
+    batch: the jobs it settled. lease_until: until when (monotonic seconds) the claimed jobs are locked. suspects: how
+    many of them were active when a worker died, at most.
+    """
+
+    batch: list[Held]
+    reply: ExchangeReply
+    lease_until: float
+    suspects: int
 
 
 class Engine:
@@ -77,16 +94,24 @@ class Engine:
         self._claims = 0
         self._rearm = False
         self._closes_limit = False
+        self._pause_s = 0.0
         self._announced_drained = False
         self._changed = asyncio.Event()
         self._drained = asyncio.Event()
 
     async def run(self) -> None:
         """Exchange until closing and empty-handed."""
+        landing: Landing | None = None
         while True:
-            exchange = plan(self._situation())
+            if self._pause_s:
+                pause_s, self._pause_s = self._pause_s, 0.0
+                await anyio.sleep(pause_s)
+            exchange = plan(self._situation(landing))
             if exchange is not None:
-                await self._run_exchange(exchange)
+                landing = await self._exchange(exchange, landing)
+            elif landing is not None:
+                self._land(landing)
+                landing = None
             elif self.is_closing and self._is_empty_handed():
                 self.supply.silence()
                 return
@@ -123,11 +148,14 @@ class Engine:
 
     def changed(self) -> None:
         """Something that the plan depends on has changed: plan again."""
+        self._look_for_work()
+        self._changed.set()
+
+    def _look_for_work(self) -> None:
         if self.supply.is_ready or self.supply.is_limited or self.is_paused or self.is_closing:
             self._drained.clear()
         else:
             self._drained.set()
-        self._changed.set()
 
     def finished(self, held: Held) -> None:
         """A job has ended: its outcome goes into the next exchange."""
@@ -157,15 +185,16 @@ class Engine:
 
     # One exchange.
 
-    def _situation(self) -> Situation:
+    def _situation(self, landing: Landing | None) -> Situation:
         isolate = self._isolate > 0
+        starting, suspects = (0, 0) if landing is None else (len(landing.reply.claimed), landing.suspects)
         return Situation(
             finished=min(len(self._finished), 1 if isolate else MAX_OUTCOMES),
-            free_slots=self._slots.free,
+            free_slots=self._slots.free - starting,
             may_claim=not (isolate or self._is_held_back()),
             is_ready=self.supply.is_ready,
             rearm=self._rearm and not (self.is_closing and self._outage.is_down),
-            suspects=self._slots.suspects,
+            suspects=self._slots.suspects + suspects,
         )
 
     def _is_held_back(self) -> bool:
@@ -174,9 +203,21 @@ class Engine:
     def _is_empty_handed(self) -> bool:
         return not (self._finished or self._slots.running or self._confirmations.judging or self.is_blocking)
 
-    async def _run_exchange(self, exchange: Exchange) -> None:
+    async def _exchange(self, exchange: Exchange, before: Landing | None) -> Landing | None:
+        """Send an exchange, and land what the one before has brought while Redis works on it."""
+        if before is None:
+            return await self._fly(exchange)
+        flight = Started(self._fly(exchange))
+        try:
+            self._land(before)
+            return await flight
+        finally:
+            flight.close()
+
+    async def _fly(self, exchange: Exchange) -> Landing | None:
+        """Send an exchange and wait for its reply; None if there is none and its outcomes were put back."""
         batch = [self._finished.popleft() for _ in range(exchange.settle)]
-        self._in_flight = len(batch)
+        self._in_flight += len(batch)
         wakes, began = self.supply.wakes, time.monotonic()
         self._rearm = self._closes_limit = False
         try:
@@ -184,20 +225,27 @@ class Engine:
         except Exception as error:
             self._rearm |= exchange.rearm
             self._leases.answered()
+            self._in_flight -= len(batch)
             await self._not_sent(batch, error)
-            return
-        finally:
-            self._in_flight = 0
-        again, pause_s = self._confirmations.apply(batch, reply.codes)
-        self._finished.extendleft(reversed(again))
+            return None
+        except BaseException:
+            self._in_flight -= len(batch)
+            raise
         self._isolate = max(0, self._isolate - len(batch))
         self.supply.note(reply, asked=exchange.claim, wakes=wakes)
-        self._announce_drained(reply)
-        self.changed()
+        self._look_for_work()
         await self._iterations.follow(reply.claimed)
-        self._hand_out(reply.claimed, max(began + self._claim.lock_ms / 1000, self._leases.answered()))
-        if pause_s:
-            await anyio.sleep(pause_s)
+        lease_until = max(began + self._claim.lock_ms / 1000, self._leases.answered())
+        suspects = sum(Field.STALLED_COUNT in one.fields for one in reply.claimed)
+        return Landing(batch, reply, lease_until, suspects)
+
+    def _land(self, landing: Landing) -> None:
+        """Take what an exchange has brought: the ends of its jobs, and new ones."""
+        self._in_flight -= len(landing.batch)
+        again, self._pause_s = self._confirmations.apply(landing.batch, landing.reply.codes)
+        self._finished.extendleft(reversed(again))
+        self._announce_drained(landing.reply)
+        self._hand_out(landing.reply.claimed, landing.lease_until)
 
     async def _send(self, batch: Sequence[Held], exchange: Exchange) -> ExchangeReply:
         settlements = [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome]
