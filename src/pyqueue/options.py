@@ -335,7 +335,7 @@ def _no_data() -> Any:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: `JobSpec[X](...)` sets an attribute that slotted ones cannot refuse in 3.11
 class JobSpec(Generic[DataT]):
     """One job of `add_bulk`; also accepted as a dictionary with `name`, `data` and `opts` (or `options`)."""
 

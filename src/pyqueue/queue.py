@@ -24,7 +24,7 @@ from pyqueue._redis.outage import Outage
 from pyqueue._redis.replies import number
 from pyqueue._store import controlling, inspecting
 from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs
-from pyqueue._store.coalescing import AddBuffer
+from pyqueue._store.coalescing import AddBuffer, Answer
 from pyqueue._store.listening import FinishListener, publish_event
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
 from pyqueue._store.sender import Sender
@@ -131,7 +131,7 @@ class Queue(Generic[DataT, ResultT]):
         AddOutcomeUnknown when the connection stayed broken for 9.5 s.
         """
         row = self._encode(name, data, _one_of(options, option_fields))
-        reply = await self._add([row])
+        reply = await self._reply(self._buffer.add([row]))
         return self._job(row, reply.results[0], reply.now_ms)
 
     async def add_bulk(self, specs: Iterable[JobSpec[DataT] | Mapping[str, Any]]) -> list[Job[DataT, ResultT]]:
@@ -142,10 +142,16 @@ class Queue(Generic[DataT, ResultT]):
         """
         rows = [self._encode(spec.name, spec.data, spec.options) for spec in map(JobSpec[DataT].parse, specs)]
         results: list[Job[DataT, ResultT] | PyqueueError] = []
-        while len(results) < len(rows):
-            results += await self._add_some(rows[len(results) : len(results) + MAX_ADDS])
+        slices = [rows[first : first + MAX_ADDS] for first in range(0, len(rows), MAX_ADDS)]
+        sent: list[Answer] = []
+        for index, part in enumerate(slices):
+            # One slice is on the wire while the jobs of the last one are made.
+            for following in slices[len(sent) : index + 2]:
+                sent.append(self._buffer.add(following, after=sent[-1] if sent else None))
+            results += await self._results(part, sent[index])
             if isinstance(results[-1], AddOutcomeUnknown):
                 results += [PyqueueError(_NOT_SENT)] * (len(rows) - len(results))
+                break  # the buffer cancels what is left
         added = [result for result in results if isinstance(result, Job)]
         if len(added) == len(results):
             return added
@@ -267,16 +273,16 @@ class Queue(Generic[DataT, ResultT]):
             merged = merge_options(self.options.default_job_options, options)
         return encode_job(name, data, merged, strict_ints=self.options.strict_ints)
 
-    async def _add(self, rows: Sequence[AddRow]) -> AddReply:
+    async def _reply(self, answer: Answer) -> AddReply:
         try:
-            return await self._buffer.add(rows)
+            return await answer
         except (RedisConnectionError, RedisTimeoutError) as error:
             raise AddOutcomeUnknown(queue=self.name) from error
 
-    async def _add_some(self, rows: Sequence[AddRow]) -> list[Job[DataT, ResultT] | PyqueueError]:
+    async def _results(self, rows: Sequence[AddRow], answer: Answer) -> list[Job[DataT, ResultT] | PyqueueError]:
         """Part of a bulk: a job or an error for each."""
         try:
-            reply = await self._add(rows)
+            reply = await self._reply(answer)
         except PyqueueError as error:
             return [error] * len(rows)
         return [

@@ -317,7 +317,8 @@ def _lazy_script(write: Write, body: str) -> Script:
 
 
 def _run(script: Script) -> list[object]:
-    runtime: Any = lupa.lua51.LuaRuntime()
+    lua: Any = lupa.lua51  # its classes carry no usable annotations
+    runtime = lua.LuaRuntime()
     return list(runtime.execute(script.text).values())
 
 

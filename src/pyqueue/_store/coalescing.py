@@ -13,7 +13,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._store.adding import MAX_ADDS, AddReply
 from pyqueue.errors import PyqueueError
@@ -23,7 +26,16 @@ RowT = TypeVar("RowT")
 Send: TypeAlias = Callable[[Sequence[RowT], float], Awaitable[AddReply]]
 """What sends a call: its rows, and since when (monotonic seconds) the first of their callers has been waiting."""
 
-_Entry: TypeAlias = tuple[Sequence[RowT], asyncio.Future[AddReply], float]
+Answer: TypeAlias = asyncio.Future[AddReply]
+
+
+class _Entry(NamedTuple, Generic[RowT]):
+    """What one caller adds: its rows, who waits for them and since when (monotonic seconds), what goes first."""
+
+    rows: Sequence[RowT]
+    answer: Answer
+    since: float
+    after: Answer | None
 
 
 class AddBuffer(Generic[RowT]):
@@ -39,18 +51,19 @@ class AddBuffer(Generic[RowT]):
         self._flush: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def add(self, rows: Sequence[RowT]) -> AddReply:
-        """Send jobs with the next call, all in it (at most as many as a call takes); returns their part of its reply.
+    def add(self, rows: Sequence[RowT], *, after: Answer | None = None) -> Answer:
+        """Send jobs with the next call, all in it (at most as many as a call takes); the answer is for them.
 
-        If the caller is cancelled before that call leaves, its jobs are not added; afterwards they may be.
+        If it is cancelled before that call leaves, its jobs are not added; afterwards they may be. `after`: an earlier
+        answer; if that was cancelled or Redis did not answer, this one is cancelled and nothing is sent.
         """
         if self._closed:
             raise PyqueueError("it is closed: add before close(), or make another Queue or FlowProducer")
-        answer: asyncio.Future[AddReply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((rows, answer, time.monotonic()))
+        answer: Answer = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Entry(rows, answer, time.monotonic(), after))
         if self._flush is None or self._flush.done():
             self._flush = asyncio.create_task(self._run(), name="pyqueue-add")
-        return await answer
+        return answer
 
     async def close(self) -> None:
         """Take nothing new, and wait until everything that was added is sent or has failed.
@@ -69,7 +82,7 @@ class AddBuffer(Generic[RowT]):
     async def _run(self) -> None:
         while batch := self._next_batch():
             try:
-                reply = await self._send([row for rows, _, _ in batch for row in rows], batch[0][2])
+                reply = await self._send([row for entry in batch for row in entry.rows], batch[0].since)
             except BaseException as error:
                 _fail(batch, error)
                 if not isinstance(error, Exception):
@@ -84,29 +97,38 @@ class AddBuffer(Generic[RowT]):
         batch: list[_Entry[RowT]] = []
         size = 0
         while self._waiting:
-            entry = rows, answer, _ = self._waiting[0]
-            if not answer.done():
-                if size + len(rows) > self._limit and batch:
+            entry = self._waiting[0]
+            if entry.after is not None and _is_given_up(entry.after):
+                entry.answer.cancel()
+            if not entry.answer.done():
+                if size + len(entry.rows) > self._limit and batch:
                     break
                 batch.append(entry)
-                size += len(rows)
+                size += len(entry.rows)
             self._waiting.popleft()
         return batch
 
 
 def _answer(batch: Sequence[_Entry[RowT]], reply: AddReply) -> None:
     first = 0
-    for rows, answer, _ in batch:
-        if not answer.done():
-            answer.set_result(AddReply(reply.now_ms, reply.results[first : first + len(rows)]))
-        first += len(rows)
+    for entry in batch:
+        if not entry.answer.done():
+            entry.answer.set_result(AddReply(reply.now_ms, reply.results[first : first + len(entry.rows)]))
+        first += len(entry.rows)
 
 
 def _fail(batch: Sequence[_Entry[RowT]], error: BaseException) -> None:
-    for _, answer, _ in batch:
-        if answer.done():
+    for entry in batch:
+        if entry.answer.done():
             continue
         if isinstance(error, Exception):
-            answer.set_exception(error)
+            entry.answer.set_exception(error)
         else:  # the loop ends: the flush was cancelled, and so is everybody who waits for it
-            answer.cancel()
+            entry.answer.cancel()
+
+
+def _is_given_up(answer: Answer) -> bool:
+    """Whether its caller has gone, or Redis did not answer; a refusal is an answer."""
+    if not answer.done():
+        return False
+    return answer.cancelled() or isinstance(answer.exception(), (RedisConnectionError, RedisTimeoutError))
