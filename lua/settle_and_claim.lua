@@ -58,6 +58,9 @@ elseif record then
 end
 
 local q = { keys = keys, now = now, now_text = integer(now), meta = read_meta(keys) }
+if #outcomes > 0 then
+  cap_with_next_event(keys, q.meta)
+end
 local promoted = promote_before_retry(q, outcomes)
 local codes, finished = settle_jobs(q, outcomes, metrics_points)
 if first_token < 0 and codes[1] and codes[1] ~= 0 then
@@ -77,9 +80,6 @@ if q.batch.any_delayed and not (first_token < 0 and #claimed > 0) then
 end
 if claim == 0 or any_iteration then
   due = next_delayed(keys)
-end
-if next(q.batch.unlocked) then
-  trim_events(keys, q.meta)
 end
 if finished > 0 and #claimed == 0 and ran_out and not (claim > 0 and due) then
   announce_drained(keys)

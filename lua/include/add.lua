@@ -98,11 +98,13 @@ end
 local function add_jobs(keys, jobs, now)
   local job_ids, statuses = {}, {}
   local q = open_places(keys, now)
-  local spent = number_jobs(keys, jobs)
+  if number_jobs(keys, jobs) > 0 then
+    cap_with_next_event(keys, q.meta)
+  end
   for i, job in ipairs(jobs) do
     job.now = now
     job_ids[i], statuses[i] = try_to_add(q, job)
   end
-  close_places(q, spent > 0)
+  close_places(q)
   return job_ids, statuses
 end

@@ -37,7 +37,8 @@ end
 
 local function close_queues(queues)
   for _, q in ipairs(queues.order) do
-    close_places(q, true)
+    close_places(q)
+    trim_events(q.keys, q.meta)
   end
 end
 

@@ -5,7 +5,7 @@
 
 --- What the jobs share that one call places in one queue.
 local function open_places(keys, now)
-  return { keys = keys, now = now, line = new_line(), parents = {}, any_delayed = false, intact = {} }
+  return { keys = keys, now = now, meta = read_meta(keys), line = new_line(), parents = {}, any_delayed = false, intact = {} }
 end
 
 --- Fail before a job joins those that are placed at the end, if the key for them was overwritten by something else.
@@ -35,19 +35,15 @@ local function place_job(q, job, job_id, timestamp)
   end
 end
 
---- Write what they share; `emitted` is false for a call without events.
-local function close_places(q, emitted)
-  local meta = read_meta(q.keys)
+--- Write what they share.
+local function close_places(q)
   if #q.parents > 0 then
     redis.call('ZADD', q.keys.waiting_children, unpack(q.parents))
   end
   if push_line(q.keys, q.line) then
-    mark_ready(q.keys, is_blocked(q.keys, meta))
+    mark_ready(q.keys, is_blocked(q.keys, q.meta))
   end
   if q.any_delayed then
     mark_delayed(q.keys)
-  end
-  if emitted then
-    trim_events(q.keys, meta)
   end
 end
