@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 import redis
 
@@ -30,7 +30,7 @@ class RedisServer:
         self.port = 0
         self.version = ""
 
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="pyqueue-bench-")
         for attempt in range(PORT_ATTEMPTS):
             self._start()
@@ -47,12 +47,20 @@ class RedisServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self._process = subprocess.Popen(
-            [_binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
-             "--dir", self._directory.name],
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)
         self.client = redis.Redis(port=self.port, socket_timeout=REPLY_TIMEOUT_S)
+
+    @property
+    def pid(self) -> int:
+        """Of the server's process."""
+        return self._process.pid
+
+    def command(self) -> list[str]:
+        """How to start it."""
+        return [
+            _binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+            "--dir", self._directory.name,
+        ]  # fmt: skip
 
     def empty(self) -> None:
         """No keys, counters at zero; synchronous, so that no background thread frees memory during a measurement."""
