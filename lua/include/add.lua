@@ -18,16 +18,26 @@ local function is_duplicate(job, job_key)
   return job.job_id ~= '' and redis.call('EXISTS', job_key) == 1
 end
 
+local function has_any_parent(jobs)
+  for _, job in ipairs(jobs) do
+    if job.parent_key ~= '' then
+      return true
+    end
+  end
+  return false
+end
+
 --- Number the jobs; returns how many numbers were spent. Every job spends one, also with an id of its own, but not one
 --- whose parent is missing (a parent may come earlier in the same call). Custom ids never are integers, so a number is
 --- free.
 local function number_jobs(keys, jobs)
   local numbered, in_this_call = {}, {}
+  local before = has_any_parent(jobs) and (tonumber(redis.call('GET', keys.id) or 0) or 0)
   for _, job in ipairs(jobs) do
     if job.parent_key == '' or in_this_call[job.parent_key] or has_parent(job) then
       numbered[#numbered + 1] = job
-      if job.job_id ~= '' then
-        in_this_call[keys.prefix .. job.job_id] = true
+      if before then
+        in_this_call[keys.prefix .. (job.job_id ~= '' and job.job_id or integer(before + #numbered))] = true
       end
     end
   end

@@ -75,6 +75,21 @@ async def test_parent_and_children_travel_in_one_call(bench: Bench) -> None:
     assert ran.keys["waiting-children"] == [("a", float(NOW)), ("p", float(NOW))]
 
 
+async def test_a_child_may_name_the_id_that_its_parent_gets_in_the_same_call(bench: Bench) -> None:
+    await bench.seed({"id": "4"})
+
+    rows = [
+        child(bench, "early", parent="6"),
+        add_row("x"),
+        add_row(placement="children"),
+        child(bench, "a", parent="6"),
+    ]
+    ran = await bench.run("add_jobs", rows, **adding())
+
+    assert ran.reply == [NOW, ["", "x", "6", "a"], [-5, 0, 0, 0]]
+    assert (ran.keys["id"], ran.keys["6:dependencies"]) == ("7", [f"{bench.base}a"])
+
+
 async def test_a_job_without_its_parent_is_refused_and_spends_no_number(bench: Bench) -> None:
     await bench.seed({"id": "4"})
 
