@@ -196,7 +196,8 @@ def test_a_run_in_which_a_worker_is_killed_loses_nothing(server: RedisServer, tm
     assert "taken over" in done.stdout
     assert left_behind(tmp_path) == []
     with redis.Redis.from_url(server.url) as client:
-        assert list(client.scan_iter("email-demo-*")) == []
+        lasting = [key for key in client.scan_iter("email-demo-*") if client.ttl(key) == -1]
+    assert lasting == []  # the counter of a rate limit goes by itself
 
 
 def test_a_bad_variable_ends_the_run_with_its_name(tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ class ReplyStream(asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
+            self._waiter.exception()  # seen, also when whoever waited has been given up
 
     def _arm(self) -> None:
         self._disarm()
