@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Literal
 
 import redis
 from redis.backoff import NoBackoff
@@ -68,9 +68,17 @@ def socket_path(directory: Path) -> Path:
 
 
 def ensure_running(directory: Path) -> None:
-    """Make sure that a server answers for the directory; redis.ConnectionError if none can be had in 10 s."""
+    """Make sure that a server answers for the directory; redis.ConnectionError if none can be had in 10 s.
+
+    One that takes longer to load its data says so to whoever connects.
+    """
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not _answers(directory):
+    while (state := _state(directory)) != "ready":
+        if state == "loading":
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_POLL_S)
+            continue
         with _server_lock(directory) as lock:
             if lock is not None:
                 _start(directory, lock, deadline)
@@ -143,8 +151,11 @@ def _start(directory: Path, lock: IO[bytes], deadline: float) -> None:
         pass_fds=(lock.fileno(),),
     )
     _children[directory] = process
-    while not _answers(directory):
-        if process.poll() is not None or time.monotonic() > deadline:
+    while (state := _state(directory)) != "ready":
+        is_late = time.monotonic() > deadline
+        if is_late and state == "loading":
+            break
+        if is_late or process.poll() is not None:
             process.kill()
             _reap(directory)
             raise RedisConnectionError(f"{command[0]} did not start in {directory}: {_last_log_line(directory)}")
@@ -154,14 +165,15 @@ def _start(directory: Path, lock: IO[bytes], deadline: float) -> None:
     logger.info("started %s for %s (pid %d)", command[0], directory, process.pid)
 
 
-def _answers(directory: Path) -> bool:
+def _state(directory: Path) -> Literal["ready", "loading", "absent"]:
     try:
         with _client(directory) as client:
-            return bool(client.ping())
+            client.ping()
     except BusyLoadingError:
-        return True
+        return "loading"
     except redis.RedisError:
-        return False
+        return "absent"
+    return "ready"
 
 
 def _client(directory: Path) -> redis.Redis:
