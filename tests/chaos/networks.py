@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import time
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,7 +39,7 @@ async def bad_network(directory: Path, full: bool) -> Report:
     cuts, spells, storm_s, workers = (20, _FULL, 25.0, 3) if full else (4, _SHORT, 1.5, 2)
     async with set_up(directory, concurrency=3, max_stalled_count=20) as stage, Proxy.to(stage.server.port) as proxy:
         await stage.crew.assemble(1)
-        far = await stage.crew.assemble(workers, url=proxy.url)
+        await stage.crew.assemble(workers, url=proxy.url)
         returns: list[float] = []
         async with (
             Queue[Any, Any](QUEUE, connection=proxy.url, prefix=PREFIX) as queue,
@@ -61,10 +60,10 @@ async def bad_network(directory: Path, full: bool) -> Report:
                 proxy.mode = Mode.PASS
                 returns.append(time.monotonic())
                 logger.info("%s for %g s, %d jobs done", mode.value, seconds, len(stage.ledger.of("finished")))
-                await _until_all_work(stage, far, returns[-1])
+                await _until_all_work(stage, returns[-1])
             storms = await _storm(proxy, storm_s)
             returns.append(time.monotonic())
-            await _until_all_work(stage, far, returns[-1])
+            await _until_all_work(stage, returns[-1])
         await stage.until_done(60)
         found = audit(stage)
         waits = resumed_after(stage.ledger, stage.crew, returns)
@@ -96,8 +95,8 @@ async def _storm(proxy: Proxy, seconds: float) -> int:
     return faults
 
 
-async def _until_all_work(stage: Stage, members: list[ForkServerProcess], returned: float) -> None:
-    """Wait, for a while, until each of these has started a job after the network's return."""
-    pids = {member.pid for member in members}
+async def _until_all_work(stage: Stage, returned: float) -> None:
+    """Wait, for a while, until each worker has started a job after the network's return."""
+    pids = {member.pid for member in stage.crew.members}
     with contextlib.suppress(TimeoutError):
         await wait_until(lambda: pids <= {r.pid for r in stage.ledger.of("started") if r.at > returned}, _RETURN_S + 1)
