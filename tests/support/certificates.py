@@ -12,6 +12,8 @@ from typing import Any, Final
 from tests.support.server import server_binary
 
 _KEY: Final = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+#: What Python 3.13 asks of a certificate that an authority has signed.
+_STRICT: Final = "authorityKeyIdentifier=keyid,issuer\nsubjectKeyIdentifier=hash\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,19 @@ class Certificates:
         """New ones, in a directory that exists; `names` of the server as openssl spells them."""
         certificates = cls(directory)
         certificates._openssl(
-            "req", "-x509", *_KEY, "-keyout", "ca.key", "-out", "ca.crt", "-subj", "/CN=test authority"
+            "req",
+            "-x509",
+            *_KEY,
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.crt",
+            "-subj",
+            "/CN=test authority",
+            "-addext",
+            "keyUsage=critical,keyCertSign,cRLSign",
         )
-        (directory / "names").write_text(f"subjectAltName={names}\n")
+        (directory / "names").write_text(f"subjectAltName={names}\n{_STRICT}")
         for name in ("server", "client"):
             certificates._sign(name)
         return certificates
