@@ -6,13 +6,14 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from pyqueue import ConfigurationError, JobState, Queue, run_worker
+from pyqueue import ConfigurationError, Job, JobState, Queue, run_worker
+from tests.support.jobs import stored
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
 
@@ -23,6 +24,7 @@ import asyncio, sys
 from pyqueue import Worker, run_worker
 
 async def process(job):
+    await job.update_progress("started")
     await asyncio.sleep(job.data)
     return "done"
 
@@ -57,7 +59,7 @@ async def test_a_running_job_finishes_before_the_program_ends(server: RedisServe
     async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
         job = await queue.add("short", 0.5)
         with program(server.url, prefix, 20) as process:
-            await until_active(queue, 1)
+            await until_started(queue, [job])
             process.send_signal(number)
 
             assert await ended(process) == (0, "closed\n")
@@ -70,15 +72,13 @@ async def test_a_job_over_the_deadline_is_handed_back_without_an_attempt(server:
     async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
         job = await queue.add("long", 60)
         with program(server.url, prefix, 0.3) as process:
-            await until_active(queue, 1)
+            await until_started(queue, [job])
             process.send_signal(signal.SIGTERM)
 
             assert await ended(process) == (0, "closed\n")
 
-        stored = await queue.jobs.get(job.id)
-        assert stored is not None
-        assert await stored.state() is JobState.WAITING
-        assert stored.attempts_made == 0
+        assert await job.state() is JobState.WAITING
+        assert (await stored(queue, job)).attempts_made == 0
 
 
 @pytest.mark.needs_server
@@ -86,7 +86,7 @@ async def test_a_second_signal_hands_everything_back_at_once(server: RedisServer
     async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
         jobs = [await queue.add("long", 60) for _ in range(3)]
         with program(server.url, prefix, 600) as process:
-            await until_active(queue, 3)
+            await until_started(queue, jobs)
             process.send_signal(signal.SIGTERM)
             process.send_signal(signal.SIGINT)
 
@@ -100,10 +100,10 @@ async def test_it_needs_a_worker() -> None:
         await run_worker()
 
 
-async def until_active(queue: Queue[Any, Any], count: int) -> None:
-    """Wait until so many jobs run."""
+async def until_started(queue: Queue[Any, Any], jobs: Sequence[Job[Any, Any]]) -> None:
+    """Wait until their processors run: a job that is only active may still be handed back."""
 
-    async def are_active() -> bool:
-        return (await queue.jobs.counts())[JobState.ACTIVE] == count
+    async def have_started() -> bool:
+        return all([(await stored(queue, job)).progress == "started" for job in jobs])
 
-    await wait_until(are_active, timeout=30)
+    await wait_until(have_started, timeout=30)

@@ -13,7 +13,7 @@ import pytest
 
 from pyqueue import Job, JobState, Queue, Worker
 from tests.behaviour.conftest import AnyQueue, StartWorker
-from tests.behaviour.test_runner import ended, program, until_active
+from tests.behaviour.test_runner import ended, program, until_started
 from tests.support.jobs import reach, stored
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
@@ -32,7 +32,7 @@ async def test_a_program_ends_in_an_outage_and_its_job_runs_again(tmp_path: Path
         async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
             job = await queue.add("long", 60)
             with program(server.url, prefix, 0.5) as process:
-                await until_active(queue, 1)
+                await until_started(queue, [job])
                 server.kill()
                 began = time.monotonic()
                 for _ in range(signals):
