@@ -19,6 +19,7 @@ Asynchronous tests are marked `pytestmark = pytest.mark.anyio`. Every test begin
 
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -31,6 +32,10 @@ from pyqueue.queue import ConnectionSource
 from tests.support.backends import OTHERS, URLS, USUAL, Backend, Backends, close_client
 from tests.support.certificates import server_speaks_tls
 from tests.support.server import RedisServer
+
+# A shell starts what it puts into the background with SIGINT ignored, and programs of tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How fast this machine is, with other tests beside this one, is no property of the code. Every run sees the same
 # examples, so that a change is what breaks a test; `pytest --hypothesis-profile=thorough` looks elsewhere, and longer.
