@@ -98,7 +98,7 @@ async def test_a_producer_and_a_worker_are_denied_nothing(guarded: RedisServer) 
         concurrency=5,
         name="w",
         stalled_interval=100,
-        lock_duration=300,
+        lock_duration=1000,
         limiter=RateLimit(max=1000, duration=1000),
         remove_on_fail=5,
         metrics=10,
@@ -115,7 +115,7 @@ async def test_a_producer_and_a_worker_are_denied_nothing(guarded: RedisServer) 
         flow = await flows.add(FlowJob("parent", "q", children=[FlowJob("child", "q")]))
         await producer.schedulers.upsert("often", every=50, name="tick")
         await reach(producer, [*jobs, flow.job], JobState.COMPLETED)
-        assert await jobs[0].result(timeout=5) == "done"
+        assert await jobs[0].result(timeout=15) == "done"
         await wait_until(lambda: len(attempts) >= 10)
         await producer.schedulers.remove("often")
 

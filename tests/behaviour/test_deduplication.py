@@ -42,7 +42,7 @@ async def test_the_same_id_is_added_once_while_its_job_is_unfinished(
 
 async def test_a_window_of_time_absorbs_what_is_added_in_it(queue: AnyQueue) -> None:
     """E222: also after the job has finished."""
-    options: Any = {"id": "d", "ttl": 300}
+    options: Any = {"id": "d", "ttl": 1500}
     first = await queue.add("a", deduplication=options)
     await complete(queue)
     assert (await queue.add("a", deduplication=options)).add_status is AddStatus.DEDUPLICATED

@@ -91,7 +91,7 @@ async def test_a_parent_that_fails_by_its_child_moves_the_grandparent_on(bed: Fl
     tree = await bed.producer.add(node("G", child))
     await bed.work(fails("A"), "q", "c")
 
-    assert await tree.job.result(timeout=5) == {}
+    assert await tree.job.result(timeout=15) == {}
     ignored = {bed.key("P"): f"child {bed.key('A', 'c')} failed"} if policy is IGNORE else {}
     assert await tree.job.ignored_children_failures() == ignored
 
@@ -107,7 +107,7 @@ async def test_an_ignored_failure_can_be_read_by_the_parent(bed: FlowBed) -> Non
     tree = await bed.producer.add(node("P", node("A", queue="c", **IGNORE), node("B", queue="c")))
     await bed.work(process, "q", "c")
 
-    assert await tree.job.result(timeout=5) == [{bed.key("B", "c"): 1}, {bed.key("A", "c"): "A broke"}]
+    assert await tree.job.result(timeout=15) == [{bed.key("B", "c"): 1}, {bed.key("A", "c"): "A broke"}]
 
 
 async def test_a_removed_dependency_is_forgotten(bed: FlowBed) -> None:
@@ -115,7 +115,7 @@ async def test_a_removed_dependency_is_forgotten(bed: FlowBed) -> None:
     tree = await bed.producer.add(node("P", node("A", queue="c", **REMOVE)))
     await bed.work(fails("A"), "q", "c")
 
-    assert await tree.job.result(timeout=5) == {}
+    assert await tree.job.result(timeout=15) == {}
     assert sum(await tree.job.dependencies_count()) == 0
 
 
@@ -150,7 +150,7 @@ async def test_the_last_child_leaves_no_parent_stuck_when_it_is_removed_on_failu
     tree = await bed.producer.add(node("P", node("A", queue="c", removeOnFail=True)))
     await bed.work(fails("A"), "q", "c")
 
-    assert await tree.job.result(timeout=5) == {}
+    assert await tree.job.result(timeout=15) == {}
 
 
 @pytest.mark.parametrize("retention", [True, {"age": 1000}, {"count": 0}])

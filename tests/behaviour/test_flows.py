@@ -41,7 +41,7 @@ async def test_children_run_first_and_the_parent_sees_what_they_returned(bed: Fl
     tree = await bed.producer.add(node("P", node("A", queue="c", data=1), node("B", queue="c", data=2)))
     await bed.work(process, "q", "c")
 
-    values = await tree.job.result(timeout=5)
+    values = await tree.job.result(timeout=15)
 
     assert values == {bed.key("A", "c"): 2, bed.key("B", "c"): 4}
     assert order == ["A", "B", "P"]
@@ -58,7 +58,7 @@ async def test_a_chain_runs_from_its_end(bed: FlowBed) -> None:
     assert await bed.states("A", "B", "C", "D") == ["waiting-children"] * 3 + ["waiting"]
     await bed.work(process)
 
-    await tree.job.result(timeout=5)
+    await tree.job.result(timeout=15)
     assert order == ["D", "C", "B", "A"]
 
 
@@ -152,7 +152,7 @@ async def test_a_parent_of_a_paused_queue_waits_for_its_queue(bed: FlowBed) -> N
     assert "Its queue is paused" in str(await tree.job.explain())
 
     await bed.queue().resume()
-    await tree.job.result(timeout=5)
+    await tree.job.result(timeout=15)
     assert runs == ["A", "P"]
 
 
@@ -202,7 +202,7 @@ async def test_children_added_by_a_processor_are_waited_for(bed: FlowBed) -> Non
     await bed.work(process, "q", "c")
     job = await bed.queue().add("parent", {"step": 1}, job_id="P")
 
-    assert await job.result(timeout=5) == [0, 1, 2]
+    assert await job.result(timeout=15) == [0, 1, 2]
     done = await bed.job("P")
     assert (done.attempts_made, done.attempts_started) == (1, 2)
 
@@ -217,7 +217,7 @@ async def test_waiting_without_children_runs_the_job_again_at_once(bed: FlowBed)
 
     await bed.work(process)
 
-    assert await (await bed.queue().add("lonely")).result(timeout=5) == "done"
+    assert await (await bed.queue().add("lonely")).result(timeout=15) == "done"
 
 
 async def test_a_parent_cannot_complete_before_its_children(bed: FlowBed) -> None:
@@ -230,7 +230,7 @@ async def test_a_parent_cannot_complete_before_its_children(bed: FlowBed) -> Non
     job = await bed.queue().add("parent", job_id="P")
 
     with pytest.raises(JobFailed, match="unfinished children"):
-        await job.result(timeout=5)
+        await job.result(timeout=15)
 
 
 async def test_a_parent_that_fails_with_children_pending_keeps_its_error(bed: FlowBed) -> None:
@@ -244,7 +244,7 @@ async def test_a_parent_that_fails_with_children_pending_keeps_its_error(bed: Fl
     job = await bed.queue().add("parent", attempts=2)
 
     with pytest.raises(JobFailed, match="run 2"):
-        await job.result(timeout=5)
+        await job.result(timeout=15)
 
 
 async def test_a_parent_with_a_failed_child_fails_when_it_wants_to_wait_and_so_does_its_own(bed: FlowBed) -> None:
@@ -257,7 +257,7 @@ async def test_a_parent_with_a_failed_child_fails_when_it_wants_to_wait_and_so_d
             parent = {"id": "P", "queue": f"{bed.prefix}:q"}
             child = await bed.queue("c").add("child", job_id="C", parent=parent, fail_parent_on_failure=True)
             with pytest.raises(JobFailed):
-                await child.result(timeout=5)
+                await child.result(timeout=15)
             raise WaitForChildren
 
     await bed.producer.add(node("G", node("P", failParentOnFailure=True)))
@@ -384,4 +384,4 @@ async def test_a_flow_can_be_added_while_its_workers_run(bed: FlowBed) -> None:
         *(bed.producer.add(node(f"P{i}", *(node(f"P{i}-{n}", queue="c") for n in range(9)))) for i in range(10))
     )
 
-    assert await asyncio.gather(*(tree.job.result(timeout=10) for tree in trees)) == [9] * 10
+    assert await asyncio.gather(*(tree.job.result(timeout=15) for tree in trees)) == [9] * 10

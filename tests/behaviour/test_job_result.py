@@ -27,7 +27,7 @@ async def fail(job: Any) -> None:
 async def test_a_result_is_awaited_while_the_job_runs(queue: AnyQueue, start_worker: Any) -> None:
     """E244."""
     job = await queue.add("double", 21)
-    waiting = asyncio.create_task(job.result(timeout=10))
+    waiting = asyncio.create_task(job.result(timeout=15))
     await start_worker(double)
 
     assert await waiting == 42
@@ -37,9 +37,9 @@ async def test_a_result_is_there_when_the_job_has_ended_before(queue: AnyQueue, 
     """E244."""
     job = await queue.add("double", {"a": 1}["a"])
     await start_worker(double)
-    assert await job.result(timeout=10) == 2
+    assert await job.result(timeout=15) == 2
 
-    assert await job.result(timeout=10) == 2
+    assert await job.result(timeout=15) == 2
 
 
 async def test_a_delayed_job_is_waited_for(queue: AnyQueue, start_worker: Any) -> None:
@@ -47,12 +47,12 @@ async def test_a_delayed_job_is_waited_for(queue: AnyQueue, start_worker: Any) -
     job = await queue.add("double", 1, delay=300)
     await start_worker(double)
 
-    assert await job.result(timeout=10) == 2
+    assert await job.result(timeout=15) == 2
 
 
 async def test_a_job_that_is_removed_at_its_end_still_gives_its_result(queue: AnyQueue, start_worker: Any) -> None:
     jobs = [await queue.add("double", number, remove_on_complete=True) for number in range(20)]
-    waiting = [asyncio.create_task(job.result(timeout=10)) for job in jobs]
+    waiting = [asyncio.create_task(job.result(timeout=15)) for job in jobs]
     await start_worker(double, concurrency=5)
 
     assert await asyncio.gather(*waiting) == [2 * number for number in range(20)]
@@ -62,7 +62,7 @@ async def test_many_wait_for_many_jobs(queue: AnyQueue, start_worker: Any) -> No
     await start_worker(double, concurrency=10)
 
     async def ask(number: int) -> Any:
-        return await (await queue.add("double", number)).result(timeout=10)
+        return await (await queue.add("double", number)).result(timeout=15)
 
     assert await asyncio.gather(*map(ask, range(100))) == [2 * number for number in range(100)]
 
@@ -74,7 +74,7 @@ async def test_a_failed_job_raises_its_reason(queue: AnyQueue, start_worker: Any
 
     for _ in range(2):
         with pytest.raises(JobFailed, match="no") as caught:
-            await job.result(timeout=10)
+            await job.result(timeout=15)
         assert caught.value.job_id == job.id
 
 
@@ -84,7 +84,7 @@ async def test_a_removed_job_raises(queue: AnyQueue) -> None:
     await job.remove()
 
     with pytest.raises(JobNotFound):
-        await job.result(timeout=10)
+        await job.result(timeout=15)
 
 
 async def test_waiting_ends_at_its_timeout(queue: AnyQueue) -> None:
@@ -106,7 +106,7 @@ async def test_a_result_survives_broken_connections(server: RedisServer, prefix:
             worker_job = await other.jobs.get(job.id)
             assert worker_job is not None
             async with Worker("q", double, connection=server.url, prefix=prefix):
-                assert await worker_job.result(timeout=10) == 8
+                assert await worker_job.result(timeout=15) == 8
         proxy.mode = Mode.PASS
 
         assert await waiting == 8
@@ -117,4 +117,4 @@ async def test_results_are_awaited_one_after_another(queue: AnyQueue, start_work
     await start_worker(double)
 
     for number in range(100):
-        assert await (await queue.add("double", number)).result(timeout=10) == 2 * number
+        assert await (await queue.add("double", number)).result(timeout=15) == 2 * number

@@ -92,7 +92,7 @@ def short(value: object) -> str:
 
 
 #: When a connection through the proxy gives a command up.
-GIVE_UP_S: Final = 0.3
+GIVE_UP_S: Final = 1.0
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ async def sound(server: RedisServer, prefix: str) -> AsyncIterator[AnyQueue]:
 
 @pytest.fixture
 async def through(proxy: Proxy, direct: AnyQueue) -> AsyncIterator[Store]:
-    """The queue through the proxy, over a connection that gives up after 0.3 s."""
+    """The queue through the proxy, over a connection that gives up early."""
     connection = Connection.open(proxy.url, deadline_s=GIVE_UP_S)
     yield Store(connection.lane(), direct._store.keys, FixedClock())
     await connection.aclose()
@@ -475,7 +475,7 @@ async def test_adds_end_within_their_deadline_when_the_network_falls_silent(
             group.start_soon(add, [], after_s)
         group.start_soon(add, [JobSpec("bulk")] * 450, 0.1)
 
-    assert max(took) < short_deadline + 0.1
+    assert max(took) < 2 * short_deadline  # none has waited for the end of another
     assert {type(error).__name__ for error in errors} == {"AddOutcomeUnknown", "BulkAddError"}
     proxy.mode = Mode.PASS
     assert (await queue.add("after")).add_status is AddStatus.CREATED

@@ -159,7 +159,7 @@ async def test_a_job_over_its_timeout_is_killed(queue: AnyQueue, start_worker: A
 
 
 async def test_a_job_that_keeps_the_processor_busy_keeps_its_lock(queue: AnyQueue, start_worker: Any) -> None:
-    await start_worker(InProcess(hold_the_interpreter), lock_duration=1000, stalled_interval=300)
+    await start_worker(InProcess(hold_the_interpreter), lock_duration=2000, stalled_interval=300)
     job = await queue.add("spin", 2.5)
 
     assert await job.result(timeout=30) > 0
@@ -291,7 +291,7 @@ async def test_no_process_outlives_its_worker(
             process.send_signal(number)
             await asyncio.to_thread(process.wait, 30)
 
-            await wait_until(lambda: not is_alive(int(pid_file.read_text())), timeout=10)
+            await wait_until(lambda: not is_alive(int(pid_file.read_text())), timeout=20)
 
 
 def is_alive(pid: int) -> bool:

@@ -24,7 +24,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.anyio
 
 #: Seconds after which the connection of a fault test gives a command up.
-DEADLINE_S = 0.3
+DEADLINE_S = 1.0
 
 
 async def script_calls(client: Any) -> int:
@@ -257,6 +257,6 @@ async def test_everybody_who_waits_in_an_outage_is_told_in_time(
     results = await asyncio.gather(*(unsteady.add("a") for _ in range(500)), return_exceptions=True)
 
     assert {type(result) for result in results} == {AddOutcomeUnknown}
-    assert time.monotonic() - started < 4 * DEADLINE_S + 1
+    assert time.monotonic() - started < 8 * DEADLINE_S
     proxy.mode = Mode.PASS
     assert (await unsteady.add("b")).name == "b"

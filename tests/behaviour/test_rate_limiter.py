@@ -32,8 +32,8 @@ class SteppingClock:
 
 @pytest.fixture
 async def limiter(source: ConnectionSource, prefix: str) -> AsyncIterator[RateLimiter]:
-    """Three per second."""
-    async with RateLimiter(3, timedelta(seconds=1), prefix, connection=source) as opened:
+    """Three per minute."""
+    async with RateLimiter(3, timedelta(minutes=1), prefix, connection=source) as opened:
         yield opened
 
 
@@ -41,11 +41,11 @@ async def test_points_are_consumed_until_the_limit_and_the_error_tells_the_wait(
     for _ in range(3):
         await limiter.consume("ada")
 
-    with pytest.raises(RateLimitExceeded, match=r"limit of 3 per 1000 ms for 'ada' is reached. Wait") as refusal:
+    with pytest.raises(RateLimitExceeded, match=r"limit of 3 per 60000 ms for 'ada' is reached. Wait") as refusal:
         await limiter.consume("ada")
 
     assert refusal.value.key == "ada"
-    assert 0 < refusal.value.wait_ms <= 1000
+    assert 0 < refusal.value.wait_ms <= 60_000
 
 
 async def test_a_refused_call_consumes_nothing(limiter: RateLimiter) -> None:
@@ -58,7 +58,7 @@ async def test_a_refused_call_consumes_nothing(limiter: RateLimiter) -> None:
 
 
 async def test_after_the_wait_of_the_error_the_points_are_free(source: ConnectionSource, prefix: str) -> None:
-    async with RateLimiter(2, 200, prefix, connection=source) as limiter:
+    async with RateLimiter(2, 1000, prefix, connection=source) as limiter:
         await limiter.consume("ada", 2)
         with pytest.raises(RateLimitExceeded) as refusal:
             await limiter.consume("ada", 2)
@@ -77,7 +77,7 @@ async def test_keys_and_prefixes_have_limits_of_their_own(
 
 
 async def test_instances_share_a_limit(limiter: RateLimiter, source: ConnectionSource, prefix: str) -> None:
-    async with RateLimiter(3, 1000, prefix, connection=source) as other:
+    async with RateLimiter(3, 60_000, prefix, connection=source) as other:
         await limiter.consume("ada", 2)
         await other.consume("ada")
 
@@ -113,7 +113,7 @@ async def test_a_reset_forgets_what_was_consumed(limiter: RateLimiter) -> None:
 
 
 async def test_a_borrowed_client_stays_open(limiter: RateLimiter, redis_client: Any, prefix: str) -> None:
-    async with RateLimiter(3, 1000, prefix, connection=redis_client) as borrowed:
+    async with RateLimiter(3, 60_000, prefix, connection=redis_client) as borrowed:
         await borrowed.consume("ada", 3)
 
     assert await redis_client.ping()
@@ -215,24 +215,24 @@ async def test_many_at_once_never_exceed_the_limit_in_any_window(source: Connect
     """Ten instances that all try as fast as they can; the server's own times are the judge."""
     points, window_ms = 20, 100
     async with RateLimiter(points, window_ms, prefix, connection=source) as limiter:
-        granted: list[int] = []
+        granted: set[int] = set()
+        enough = 4 * points
 
         async def grab() -> None:
-            deadline = anyio.current_time() + 0.5
-            while anyio.current_time() < deadline:
+            while len(granted) < enough:
                 try:
                     await limiter.consume("key")
                 except RateLimitExceeded as refusal:
                     await anyio.sleep(refusal.wait_ms / 1000)
                 else:
                     entries = await limiter._connection.commands.execute("LRANGE", f"{prefix}:key", 0, -1)
-                    granted.extend(int(entry) for entry in entries)
+                    granted.update(int(entry) for entry in entries)
 
         async with anyio.create_task_group() as tasks:
             for _ in range(10):
                 tasks.start_soon(grab)
 
-    times = sorted(set(granted))
+    times = sorted(granted)
     crowded = [times[i + points] - times[i] for i in range(len(times) - points)]
-    assert len(times) > 3 * points
+    assert len(times) >= enough
     assert all(distance >= window_ms * 1000 for distance in crowded)

@@ -23,7 +23,7 @@ from tests.support.sentinels import Service
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.needs_server, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.anyio, pytest.mark.needs_server, pytest.mark.timeout(120)]
 
 #: Longer than any add may take (9.5 s and a round trip).
 _ADD_ENDS_S: Final = 12.0
@@ -65,12 +65,12 @@ class Load:
                     tasks.start_soon(self._produce, number)
                 yield
                 self._is_over = True
-            await wait_until(self._is_idle, 20)
+            await wait_until(self._is_idle, 30)
 
     async def progress(self, more: int = 100) -> None:
         """Wait until so many more jobs have run."""
         goal = self.runs.total() + more
-        await wait_until(lambda: self.runs.total() >= goal, 20)
+        await wait_until(lambda: self.runs.total() >= goal, 30)
 
     def acknowledged(self) -> set[str]:
         """Ids whose add returned."""
@@ -128,7 +128,7 @@ async def test_a_killed_master_under_load_is_replaced_by_its_sentinels(tmp_path:
             await load.progress()
             service.master.kill()
             killed = time.monotonic()
-            await wait_until(lambda: service.master_port() == service.replica.port, 20)
+            await wait_until(lambda: service.master_port() == service.replica.port, 30)
             await load.progress()
         observer = Redis(port=service.replica.port, decode_responses=True)
 

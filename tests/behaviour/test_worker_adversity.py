@@ -87,9 +87,9 @@ async def test_a_wrong_clock_of_the_host_runs_nothing_early_late_or_twice(
     added = real()
     delayed = await queue.add("delayed", 0, delay=400)
     retried = await queue.add("retried", 0, attempts=2, backoff=400)
-    long = await queue.add("long", 2.5)
+    long = await queue.add("long", 3)
     monkeypatch.setattr(time, "time", lambda: real() + ahead_s)
-    await start_worker(process, concurrency=3, lock_duration=1000, stalled_interval=200)
+    await start_worker(process, concurrency=3, lock_duration=2500, stalled_interval=200)
 
     await reach(queue, [delayed, retried, long], JobState.COMPLETED, timeout=20)
 
@@ -102,7 +102,7 @@ async def test_a_wrong_clock_of_the_host_runs_nothing_early_late_or_twice(
 @pytest.mark.needs_server
 async def test_broken_connections_are_replaced_and_not_piled_up(server: RedisServer, prefix: str) -> None:
     async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
-        async with Worker("q", _nap, connection=server.url, prefix=prefix, concurrency=4, lock_duration=1000):
+        async with Worker("q", _nap, connection=server.url, prefix=prefix, concurrency=4, lock_duration=4000):
             with server.client() as admin:
                 for _ in range(15):
                     admin.client_kill_filter(_type="normal", skipme=True)

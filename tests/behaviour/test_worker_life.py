@@ -71,7 +71,7 @@ async def test_a_worker_works_on_after_a_job_of_its_own_has_stalled(
         if began.count(job.id) == 1 and job.name == "stalls":
             await anyio.sleep(10)
 
-    worker = await start_worker(process, stalled_interval=50, lock_duration=600)
+    worker = await start_worker(process, stalled_interval=50, lock_duration=2000)
     worker.on("stalled", stalled.append)
     worker.on("error", lambda error: None)
     job = await queue.add("stalls")
@@ -128,27 +128,29 @@ async def test_a_worker_asks_no_more_often_than_it_must(server: RedisServer, pre
             return sum(sha.encode() in entry["command"] for entry in entries)
 
         async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
-            worker = Worker[Any, Any](
-                "q", lambda job: None, connection=server.url, prefix=prefix, lock_duration=60, stalled_interval=60
-            )
-            worker.concurrency = 10
-            async with worker:
+            where: dict[str, Any] = {"connection": server.url, "prefix": prefix}
+            async with Worker("q", _nothing, **where, concurrency=10, lock_duration=60, stalled_interval=60):
                 recover = load("recover_stalled").sha
                 await wait_until(lambda: count(recover) >= 4)  # several times as long as a renewal would have taken
                 assert count(claim) <= 11
                 assert count(renew) == 0
-                worker.concurrency = 1
+            async with Worker("q", _nothing, **where) as worker:
+                await wait_until(lambda: "nothing to claim" in worker.health().reason)
                 before = count(claim)
                 await reach(queue, await queue.add_bulk([{"name": "x"}] * 20), JobState.COMPLETED)
                 assert count(claim) - before <= 22
         client.config_set("slowlog-log-slower-than", 10_000)
 
 
+async def _nothing(job: Job[Any, Any]) -> None:
+    pass
+
+
 async def test_very_short_waits_end(queue: AnyQueue, start_worker: StartWorker) -> None:
     """E50: a block of less than a millisecond must not become one without end."""
     await start_worker(lambda job: None, drain_delay=30_000)
     for delay in (1, 2, 3, 5):
-        await reach(queue, await queue.add("x", delay=delay), JobState.COMPLETED, timeout=3)
+        await reach(queue, await queue.add("x", delay=delay), JobState.COMPLETED, timeout=10)
 
 
 async def test_queues_and_workers_may_share_a_connection(connection: Connection, prefix: str) -> None:
@@ -188,4 +190,4 @@ async def test_a_cancelled_run_passes_the_cancellation_on_at_once_although_redis
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 8

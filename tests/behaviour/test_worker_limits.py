@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from typing import Any
 
 import anyio
@@ -99,20 +98,19 @@ async def test_prioritized_jobs_run_after_the_others_by_ascending_number(
 
 
 async def test_a_delayed_job_runs_at_its_time_and_not_before(queue: AnyQueue, start_worker: StartWorker) -> None:
-    """E84, E86: also a short delay that is added after a long one."""
-    started: dict[str, float] = {}
+    """E84, E86: also a short delay that is added after a long one. A block runs out after 30 s here."""
+    started: dict[str, int | None] = {}
 
     async def process(job: Job[Any, Any]) -> None:
-        started[job.name] = time.monotonic()
+        started[job.name] = job.processed_on
 
-    await start_worker(process)
-    await (await queue.add("first")).result(timeout=5)  # connections are open and scripts are known
-    added = time.monotonic()
-    long = await queue.add("long", delay=300)
-    await queue.add("short", delay=100)
-    await reach(queue, long, JobState.COMPLETED)
-    assert 0.098 <= started["short"] - added <= 0.2
-    assert 0.298 <= started["long"] - added <= 0.4
+    await start_worker(process, drain_delay=30_000)
+    long = await queue.add("long", delay=2000)
+    short = await queue.add("short", delay=100)
+    await reach(queue, [short, long], JobState.COMPLETED, timeout=10)
+    begun = [started["short"] or 0, started["long"] or 0]
+    due = [short.timestamp + 100, long.timestamp + 2000]
+    assert due[0] <= begun[0] < due[1] <= begun[1]
 
 
 async def test_delayed_jobs_run_in_the_order_of_their_times(queue: AnyQueue, start_worker: StartWorker) -> None:
@@ -129,11 +127,11 @@ async def test_a_job_added_while_a_delayed_one_is_pending_starts_at_once(
     queue: AnyQueue, start_worker: StartWorker
 ) -> None:
     """E52."""
-    worker = await start_worker(lambda job: None)
+    worker = await start_worker(lambda job: None, drain_delay=30_000)
     await queue.add("later", delay=60_000)
     await wait_until(lambda: "nothing to claim" in worker.health().reason)
     job = await queue.add("now")
-    await reach(queue, job, JobState.COMPLETED, timeout=1)
+    await reach(queue, job, JobState.COMPLETED, timeout=10)
 
 
 async def test_lost_markers_cost_no_more_than_the_drain_delay(
@@ -147,28 +145,30 @@ async def test_lost_markers_cost_no_more_than_the_drain_delay(
     await wait_until(lambda: "nothing to claim" in worker.health().reason)
     later = await queue.add("later", delay=20)
     await redis_client.delete(f"{prefix}:q:marker")
-    await reach(queue, later, JobState.COMPLETED, timeout=2)
+    await reach(queue, later, JobState.COMPLETED)
 
 
 async def test_a_rate_limit_holds_over_workers_from_the_first_window(
     queue: AnyQueue, start_worker: StartWorker
 ) -> None:
-    """E153, E154, E155; D3 of the official Python port."""
-    times: list[float] = []
+    """E153, E154, E155; D3 of the official Python port. Claims are compared, by the server's clock."""
+    claims: list[int] = []
+    states: set[JobState] = set()
 
     async def process(job: Job[Any, Any]) -> None:
-        times.append(time.monotonic())
+        claims.append(job.processed_on or 0)
+        if len(claims) == 1:
+            states.add(await queue.jobs.state(jobs[-1].id))
 
     jobs = [await queue.add("x") for _ in range(7)]
     for _ in range(2):
         await start_worker(process, concurrency=3, limiter=RateLimit(max=2, duration=200))
-    await wait_until(lambda: len(times) >= 2)
-    assert await queue.jobs.state(jobs[-1].id) is JobState.WAITING
     await reach(queue, jobs, JobState.COMPLETED)
-    windows = [times[start : start + 2] for start in range(0, 7, 2)]
-    for earlier, later in itertools.pairwise(windows):
-        assert later[0] - earlier[0] >= 0.15  # a window begins with the claim, a little before the job starts
-    assert times[-1] - times[0] < 1.2
+    assert states == {JobState.WAITING}
+    windows = sorted(claims)[::2]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(windows)]
+    assert all(gap >= 195 for gap in gaps), gaps  # the time of a script and the expiry of a key are rounded
+    assert min(gaps) < 350  # nothing is added on top of the window; of three one is not disturbed by other programs
 
 
 async def test_a_limit_that_is_lifted_lets_jobs_run_after_the_maximum_delay(
@@ -183,21 +183,21 @@ async def test_a_limit_that_is_lifted_lets_jobs_run_after_the_maximum_delay(
     await wait_until(lambda: worker.health().limited_for > 0)
     assert "rate limit" in worker.health().reason
     await queue.limits.resume()
-    await reach(queue, jobs[1], JobState.COMPLETED, timeout=2)
+    await reach(queue, jobs[1], JobState.COMPLETED)
 
 
 async def test_a_rate_limit_of_the_queue_is_obeyed(queue: AnyQueue, start_worker: StartWorker) -> None:
     """E159."""
     await queue.limits.set_rate(max=1, duration=100)
-    times: list[float] = []
+    claims: list[int] = []
 
     async def process(job: Job[Any, Any]) -> None:
-        times.append(time.monotonic())
+        claims.append(job.processed_on or 0)
 
     await start_worker(process, concurrency=5)
     jobs = [await queue.add("x") for _ in range(3)]
     await reach(queue, jobs, JobState.COMPLETED)
-    assert times[2] - times[0] >= 0.19
+    assert claims[2] - claims[0] >= 195
 
 
 async def test_only_one_job_that_stalled_before_runs_at_a_time(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import anyio
@@ -67,7 +66,7 @@ async def test_a_prioritized_job_added_while_the_last_one_runs_starts_at_once(
     await reach(queue, first, JobState.ACTIVE)
     second = await queue.add("second", priority=5)
     release.set()
-    await reach(queue, [first, second], JobState.COMPLETED, timeout=3)
+    await reach(queue, [first, second], JobState.COMPLETED, timeout=10)
 
 
 async def test_a_retried_job_of_better_priority_goes_before_due_jobs(queue: AnyQueue) -> None:
@@ -141,7 +140,7 @@ async def test_pausing_within_a_window_leaves_jobs_waiting(queue: AnyQueue, star
     """E157."""
     jobs = await queue.add_bulk([{"name": "x"}] * 4)
     names = Names()
-    await start_worker(names, limiter=RateLimit(max=2, duration=200), maximum_rate_limit_delay=100)
+    await start_worker(names, limiter=RateLimit(max=2, duration=1000), maximum_rate_limit_delay=100)
     await reach(queue, jobs[:2], JobState.COMPLETED)
     await queue.pause()
     await wait_until(lambda: _has_no_window(queue))
@@ -156,16 +155,16 @@ async def _has_no_window(queue: AnyQueue) -> bool:
 
 async def test_every_queue_of_a_flow_has_its_own_limit(bed: FlowBed) -> None:
     """E158."""
-    began: list[float] = []
+    claims: list[int] = []
 
     async def child(job: Job[Any, Any]) -> None:
-        began.append(time.monotonic())
+        claims.append(job.processed_on or 0)
 
     await bed.work(child, "c", limiter=RateLimit(max=1, duration=100), concurrency=5)
     await bed.work(Names(), "q")
     await bed.producer.add(node("P", *(node(f"A{n}", queue="c") for n in range(4))))
     await bed.reach("P", JobState.COMPLETED)
-    assert began[-1] - began[0] > 0.2  # four windows; a start may lag behind its claim
+    assert claims[-1] - claims[0] >= 290  # the first and the last of four windows
 
 
 async def test_a_job_that_is_gone_cannot_be_rate_limited(queue: AnyQueue, start_worker: StartWorker) -> None:

@@ -124,9 +124,10 @@ async def test_an_outage_is_logged_once_and_waited_out(
     caplog.set_level(logging.INFO, logger="pyqueue")
     errors: list[Exception] = []
     with RedisServer.started(tmp_path, ("--appendonly", "yes", "--appendfsync", "always")) as server:
-        finish = anyio.Event()
+        started, finish = anyio.Event(), anyio.Event()
 
         async def process(job: Job[Any, Any]) -> str:
+            started.set()
             await finish.wait()
             return "kept"
 
@@ -135,7 +136,7 @@ async def test_an_outage_is_logged_once_and_waited_out(
             worker: Worker[Any, Any] = Worker("q", process, connection=server.url, prefix=prefix, concurrency=2)
             worker.on("error", errors.append)
             async with worker:
-                await reach(queue, job, JobState.ACTIVE)
+                await started.wait()
                 server.kill()
                 finish.set()
                 await wait_until(lambda: worker.health().reason == "Redis does not answer")
@@ -153,6 +154,7 @@ async def test_an_outage_is_logged_once_and_waited_out(
     assert sum("connected again" in line for line in lines) == 1
 
 
+@pytest.mark.timeout(60)
 async def test_a_worker_on_a_silent_network_works_again_after_its_return(
     queue: Queue[Any, Any], proxy: Proxy, prefix: str
 ) -> None:
@@ -161,9 +163,9 @@ async def test_a_worker_on_a_silent_network_works_again_after_its_return(
         await wait_until(lambda: "nothing to claim" in worker.health().reason)
         proxy.mode = Mode.SILENT
         job = await queue.add("x")
-        await wait_until(lambda: not worker.health().is_connected, timeout=12)
+        await wait_until(lambda: not worker.health().is_connected, timeout=20)
         proxy.mode = Mode.PASS
-        await reach(queue, job, JobState.COMPLETED, timeout=12)
+        await reach(queue, job, JobState.COMPLETED, timeout=20)
 
 
 @pytest.mark.timeout(60)
@@ -234,7 +236,7 @@ async def test_a_full_server_delays_outcomes_and_loses_none(tmp_path: Path, pref
         async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
             jobs = [await queue.add("x") for _ in range(3)]
             async with Worker("q", process, connection=server.url, prefix=prefix, concurrency=3) as worker:
-                await reach(queue, jobs, JobState.ACTIVE)
+                await wait_until(lambda: worker.health().running == 3)
                 await client.config_set("maxmemory", "1mb")
                 finish.set()
                 await wait_until(lambda: worker.health().running == 0)

@@ -39,6 +39,7 @@ async def test_a_failing_job_runs_as_often_as_its_attempts_say(queue: AnyQueue, 
     job = await queue.add("x", attempts=3)
     once = await queue.add("y")
     await reach(queue, [job, once], JobState.FAILED)
+    await wait_until(lambda: len(failures) == 4)
     assert sorted(failures) == [0, 0, 1, 2]
     end = await stored(queue, job)
     assert (end.attempts_made, end.attempts_started, end.failed_reason) == (3, 3, "run 2")

@@ -20,8 +20,8 @@ def redis_url(server: RedisServer) -> str:
 
 @pytest.fixture
 async def sink() -> AsyncIterator[SmtpSink]:
-    """A mail server of this test's own; slow recipients take 1 s."""
-    async with SmtpSink(slow_s=1.0) as running:
+    """A mail server of this test's own; slow recipients take 2 s."""
+    async with SmtpSink(slow_s=2.0) as running:
         yield running
 
 

@@ -65,5 +65,5 @@ async def test_it_shows_the_mails_that_wait_and_ends_at_sigterm(
         assert (await client.get("/livez")).text == "ok\n"
 
         process.send_signal(signal.SIGTERM)
-        await wait_until(lambda: process.poll() is not None, timeout=10)
+        await wait_until(lambda: process.poll() is not None, timeout=20)
     assert process.returncode == 0

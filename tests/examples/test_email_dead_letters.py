@@ -112,7 +112,7 @@ async def test_all_of_a_reason_are_retried_at_a_rate_and_none_twice(
     api: httpx.AsyncClient, dead: list[str], sink: SmtpSink
 ) -> None:
     started = monotonic()
-    ordered = await api.post(f"{PATH}/retry", json={"per_second": 10, "reason": "no such mailbox"})
+    ordered = await api.post(f"{PATH}/retry", json={"per_second": 4, "reason": "no such mailbox"})
     busy = await api.post(f"{PATH}/retry", json={"per_second": 10})
 
     assert (ordered.status_code, busy.status_code) == (202, 409)
@@ -121,7 +121,7 @@ async def test_all_of_a_reason_are_retried_at_a_rate_and_none_twice(
         return not (await get(api, "/retry"))["is_running"]
 
     await wait_until(is_over)
-    assert monotonic() - started >= 0.5
+    assert monotonic() - started >= 1
     assert (await get(api, "/retry"))["retried"] == 5
     await sink.ledger.until(lambda: sink.ledger.refused.total() == 10)
 

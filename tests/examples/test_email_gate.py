@@ -37,7 +37,7 @@ async def redis(settings: Settings) -> AsyncIterator[Redis]:
 @pytest.fixture
 def quick(settings: Settings) -> Settings:
     """Three failures open the circuit, and the first probe comes soon."""
-    return settings.model_copy(update={"smtp_breaker_failures": 3, "smtp_breaker_cooldown": 0.2})
+    return settings.model_copy(update={"smtp_breaker_failures": 3, "smtp_breaker_cooldown": 1})
 
 
 @asynccontextmanager
@@ -61,11 +61,11 @@ async def test_a_pause_is_seen_by_all_instances_and_runs_out(quick: Settings, re
     one, other = gates(quick, redis, queue)
     await one.check()
 
-    await one.pause("421 later", 0.2)
+    await one.pause("421 later", 2)
 
     with pytest.raises(GateClosed, match="asked for a pause: 421 later") as closed:
         await other.check()
-    assert 0 < closed.value.wait_ms <= 200
+    assert 0 < closed.value.wait_ms <= 2000
     assert (await other.state()).reason == "421 later"
 
     async def passes() -> bool:
@@ -145,7 +145,7 @@ async def test_a_server_that_is_gone_opens_the_circuit_and_its_return_sends_ever
         async def circuit_is_open() -> bool:
             return (await instances[0].gate.state()).probes > 0
 
-        await wait_until(circuit_is_open, timeout=10)
+        await wait_until(circuit_is_open)
         assert sum(one.sender.mailer.pool.connect_failures for one in instances if one.sender) < 60
         await sink.open()
         await sink.ledger.until(lambda: sink.ledger.deliveries == 30)

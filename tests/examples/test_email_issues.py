@@ -84,6 +84,8 @@ async def test_duplicates_the_remedy_is_an_id_from_the_business_key(
 
 
 async def shares(queue: EmailQueue, count: int) -> Counter[str]:
+    """Who has sent how many, once the queue goes on: until then all workers have had the time to come up."""
+    await queue.resume()
     await wait_until(lambda: completed(queue, count), timeout=15)
     jobs = await queue.jobs.list(JobState.COMPLETED, 0, -1)
     return Counter(job.processed_by or "" for job in jobs)
@@ -96,6 +98,7 @@ async def test_uneven_load_an_instance_with_more_slots_takes_more(
     modest = settings.model_copy(update={"email_concurrency": 2, "smtp_max_connections": 2})
     async with SmtpSink(slow_s=0.05) as slow:
         address = {"smtp_port": slow.port}
+        await queue.pause()
         await invite(queue, 90, to="slow")
         async with workers(greedy.model_copy(update=address), modest.model_copy(update=address)):
             share = await shares(queue, 90)
@@ -106,6 +109,7 @@ async def test_uneven_load_an_instance_with_more_slots_takes_more(
 async def test_uneven_load_the_remedy_is_the_same_concurrency_everywhere(queue: EmailQueue, settings: Settings) -> None:
     async with SmtpSink(slow_s=0.05) as slow:
         equal = settings.model_copy(update={"email_concurrency": 5, "smtp_port": slow.port})
+        await queue.pause()
         await invite(queue, 100, to="slow")
         async with workers(equal, equal):
             share = await shares(queue, 100)
@@ -155,9 +159,10 @@ async def test_stalled_jobs_are_taken_back_each_with_a_warning_and_a_count(
     quick = settings.model_copy(update={"stalled_interval_ms": 500})
     instance = Instance(quick, "worker")
     async with instance.lifespan():
-        await wait_until(lambda: completed(queue, 3), timeout=10)
-        assert instance.sender is not None
-        assert instance.sender.report().stalled == 3
+        sender = instance.sender
+        assert sender is not None
+        await wait_until(lambda: completed(queue, 3))
+        await wait_until(lambda: sender.report().stalled == 3)
     await silent.close()
 
     warnings = [record for record in caplog.records if record.getMessage() == "mail of a dead worker taken back"]

@@ -130,7 +130,7 @@ async def test_a_mail_that_the_server_refused_or_deferred_may_be_sent_again(
 
     instance = Instance(settings, "worker")
     async with instance.lifespan():
-        await wait_until(lambda: completed(queue), timeout=10)
+        await wait_until(lambda: completed(queue))
         assert instance.sender is not None
         assert instance.sender.tally.results["unsure"] == 0
 

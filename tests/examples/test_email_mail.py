@@ -94,7 +94,7 @@ async def test_a_mail_that_is_cancelled_while_the_server_thinks_is_given_up_at_o
 
 
 async def test_a_server_that_does_not_answer_in_time_defers_the_mail_which_it_may_have(sink: SmtpSink) -> None:
-    mailer = Mailer.from_settings(settings_for(sink, smtp_timeout=0.1))
+    mailer = Mailer.from_settings(settings_for(sink, smtp_timeout=1))
 
     with pytest.raises(MailDeferred) as deferral:
         await mailer.send(render_test(TestEmail(to="slow-1@example.test")), key="1")

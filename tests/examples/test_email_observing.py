@@ -90,7 +90,7 @@ async def test_any_api_shows_every_instance_with_what_it_has_done(settings: Sett
 async def test_an_instance_that_died_is_gone_from_the_stats_when_its_heartbeat_has_run_out(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(heartbeats, "LIFE_S", 1)
+    monkeypatch.setattr(heartbeats, "LIFE_S", 3)
     dead = Instance(named(settings, "dead"), "api")
     await dead.heartbeats.beat(dead.report())
     async with running(settings) as api:
@@ -145,14 +145,21 @@ def key(name: str, **labels: str) -> tuple[str, frozenset[tuple[str, str]]]:
 
 async def test_the_metrics_count_what_happened_and_show_the_queue(settings: Settings, queue: EmailQueue) -> None:
     both = settings.model_copy(update={"start_email_worker": True})
+    one = {"instance": "instance-1"}
     async with running(both) as api:
         for number, to in enumerate(["guest-1", "guest-2", "unknown-3"]):
             await api.post("/api/invites", json={"id": number, "to": f"{to}@example.test"})
         await wait_until(lambda: finished(queue, 3))
         await queue.add("invite", {"id": "9", "to": "a@example.test"}, delay=60_000)
-        seen = await metrics_of(api)
 
-    one = {"instance": "instance-1"}
+        async def has_counted() -> Any:
+            """The worker hears of an end after Redis."""
+            found = await metrics_of(api)
+            ends = [found.get(key("email_worker_jobs_total", outcome=end, **one), 0) for end in ("completed", "failed")]
+            return found if sum(ends) == 3 and not found[key("email_worker_running", **one)] else None
+
+        seen = await wait_until(has_counted)
+
     assert seen[key("email_queue_jobs", queue="email", state="completed")] == 2
     assert seen[key("email_queue_jobs", queue="email", state="delayed")] == 1
     assert seen[key("email_queue_jobs", queue="email", state="due")] == 0

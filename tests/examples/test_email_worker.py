@@ -33,7 +33,7 @@ async def wait_for_counts(queue: EmailQueue, **wanted: int) -> None:
         counts = await queue.jobs.counts()
         return all(counts[JobState(state)] == count for state, count in wanted.items())
 
-    await wait_until(reached, timeout=10)
+    await wait_until(reached)
 
 
 async def stored(queue: EmailQueue, job_id: str) -> EmailJob:

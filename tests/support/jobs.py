@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from pyqueue import Job, JobState, Queue
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_S, wait_until
 
 
 async def stored(queue: Queue[Any, Any], job: Job[Any, Any]) -> Job[Any, Any]:
@@ -17,7 +17,7 @@ async def stored(queue: Queue[Any, Any], job: Job[Any, Any]) -> Job[Any, Any]:
 
 
 async def reach(
-    queue: Queue[Any, Any], jobs: Job[Any, Any] | Iterable[Job[Any, Any]], state: JobState, timeout: float = 5.0
+    queue: Queue[Any, Any], jobs: Job[Any, Any] | Iterable[Job[Any, Any]], state: JobState, timeout: float = PATIENCE_S
 ) -> None:
     """Wait until the job, or all jobs, are in a state."""
     expected = [jobs] if isinstance(jobs, Job) else list(jobs)

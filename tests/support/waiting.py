@@ -12,17 +12,19 @@ import anyio
 T = TypeVar("T")
 
 _POLL_S: Final = 0.005
+#: Costs nothing when all is well, and a busy machine may stand still for seconds; below the 20 s that a test may take.
+PATIENCE_S: Final = 15.0
 
 
 @overload
-async def wait_until(condition: Callable[[], Awaitable[T]], timeout: float = 5.0) -> T: ...
+async def wait_until(condition: Callable[[], Awaitable[T]], timeout: float = PATIENCE_S) -> T: ...
 
 
 @overload
-async def wait_until(condition: Callable[[], T], timeout: float = 5.0) -> T: ...
+async def wait_until(condition: Callable[[], T], timeout: float = PATIENCE_S) -> T: ...
 
 
-async def wait_until(condition: Callable[[], Any], timeout: float = 5.0) -> Any:
+async def wait_until(condition: Callable[[], Any], timeout: float = PATIENCE_S) -> Any:
     """Poll until `condition()` (sync or async) is true and return its value; TimeoutError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while True:
