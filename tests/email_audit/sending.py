@@ -42,14 +42,19 @@ async def audit_sending(
     rate_max: int | None = None,
     duration_ms: int = 1000,
     concurrency: int = 5,
+    slow_s: float = 0.0,
     timeout: float = 300.0,
 ) -> Sending:
-    """Queue the mails while the queue is paused, start the workers, let all begin at the same moment."""
+    """Queue the mails while the queue is paused, start the workers, let all begin at the same moment.
+
+    `slow_s` is what the mail server takes for each mail: then slots and not the CPU are what workers wait for.
+    """
     limits = {"email_rate_max": rate_max, "email_rate_duration": duration_ms, "email_concurrency": concurrency}
-    async with staged(directory, **limits) as stage:
+    async with staged(directory, slow_s=slow_s, **limits) as stage:
         await stage.queue.pause()
+        to = "slow" if slow_s else "guest"
         for number in range(mails):
-            await enqueue_invite(stage.queue, Invite(id=str(number), to=f"guest-{number}@example.test"))
+            await enqueue_invite(stage.queue, Invite(id=str(number), to=f"{to}-{number}@example.test"))
         await stage.start(apis=0, workers=workers)
         await stage.queue.resume()
         await stage.wait_finished(mails, timeout)

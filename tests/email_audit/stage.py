@@ -111,12 +111,12 @@ async def _url(api: Child) -> str:
 
 
 @asynccontextmanager
-async def staged(directory: Path, **more: Any) -> AsyncIterator[Stage]:
-    """A stage without processes yet; `more` are fields of the settings. All processes are gone afterwards."""
+async def staged(directory: Path, *, slow_s: float = 0.0, **more: Any) -> AsyncIterator[Stage]:
+    """A stage without processes yet; `more` are fields of the settings; to `slow-...` a mail takes `slow_s`. All processes are gone afterwards."""
     logs = directory / "logs"
     logs.mkdir()
     with RedisServer.started(directory) as server:
-        async with SmtpSink() as sink:
+        async with SmtpSink(slow_s=slow_s) as sink:
             settings = Settings(
                 redis_url=server.url,
                 smtp_host=sink.host,

@@ -36,7 +36,7 @@ async def test_four_workers_use_the_rate_limit_and_never_exceed_it_in_any_window
 
 @pytest.mark.timeout(120)
 async def test_equal_workers_get_equal_shares(tmp_path: Path) -> None:
-    seen = await audit_sending(tmp_path, mails=600, workers=3)
+    seen = await audit_sending(tmp_path, mails=600, workers=3, slow_s=0.05)
 
     assert faults_of_shares(seen) == []
     assert len(seen.shares) == 3

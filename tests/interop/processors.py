@@ -59,6 +59,7 @@ async def _split(job: AnyJob) -> dict[str, Any]:
 
 
 async def _only_in_node(job: AnyJob) -> None:
+    await job.update_progress("in Python")
     await asyncio.sleep(60)
 
 

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.needs_server, pytest.mark.needs_nod
 async def api(server: RedisServer, node: NodeSide, prefix: str) -> AsyncIterator[httpx.AsyncClient]:
     """The interface behind the pages. `node` skips the test where there is no Node."""
     with board_server(server.port, prefix, ["mail", "reports"]) as url:
-        async with httpx.AsyncClient(base_url=f"{url}api", timeout=10) as client:
+        async with httpx.AsyncClient(base_url=f"{url}api", timeout=15) as client:
             yield client
 
 

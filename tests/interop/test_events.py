@@ -66,7 +66,7 @@ async def test_both_hear_the_same_of_a_queue_that_both_fill_and_work(cross: Pair
         return sum(event.name in {"completed", "failed"} for event in side.heard()) == 61
 
     for side in cross:
-        await wait_until(partial(ended, side), 10)
+        await wait_until(partial(ended, side))
 
     def ordered(side: Side) -> list[Heard]:
         return [event for event in side.heard() if event.name != "drained"]
@@ -95,7 +95,7 @@ async def test_results_are_awaited_before_while_and_after_the_other_side_works(c
 async def test_a_result_that_is_removed_at_once_still_arrives(cross: Pair) -> None:
     waiting, worker = cross
     results: list[Any] = []
-    job_id = await waiting.add("sleep", 200, removeOnComplete=True)
+    job_id = await waiting.add("sleep", 1000, removeOnComplete=True)  # time for the other side to listen
 
     async def await_result() -> None:
         results.append(await waiting.result(job_id))

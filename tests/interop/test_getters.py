@@ -20,6 +20,7 @@ async def test_counts_and_lists_agree_in_every_state(cross: Pair) -> None:
         side = cross[number % 2]
         await side.result(await side.add("echo", jobId=f"completed-{number}"))
         await side.add("fail", {"reason": "x"}, jobId=f"failed-{number}")
+    await wait_until(lambda: _has(first, "failed", 3))
     await other.add("sleep", 60_000, jobId="running")
     await wait_until(lambda: _has(first, "active", 1))
     for number in range(4):

@@ -263,5 +263,5 @@ async def test_a_bulk_is_added_in_order(cross: Pair) -> None:
     assert await worker.ids("waiting") == ids
     await adder.listen()
     await worker.work(concurrency=50)
-    await wait_until(lambda: len([e for e in adder.heard() if e.name == "completed"]) == 250, 10)
+    await wait_until(lambda: len([e for e in adder.heard() if e.name == "completed"]) == 250)
     assert sorted(e.job_id for e in adder.heard() if e.name == "completed") == ids
