@@ -112,7 +112,10 @@ async def _url(api: Child) -> str:
 
 @asynccontextmanager
 async def staged(directory: Path, *, slow_s: float = 0.0, **more: Any) -> AsyncIterator[Stage]:
-    """A stage without processes yet; `more` are fields of the settings; to `slow-...` a mail takes `slow_s`. All processes are gone afterwards."""
+    """A stage without processes yet; all processes are gone afterwards.
+
+    `more` are fields of the settings. A mail to `slow-...` takes the mail server `slow_s`.
+    """
     logs = directory / "logs"
     logs.mkdir()
     with RedisServer.started(directory) as server:
