@@ -39,11 +39,14 @@ async def kill_schedules(directory: Path, full: bool) -> Report:
         slots = await _slots(stage)
         stage.acknowledged += [f"repeat:{name}:{slot}" for name, found in slots.items() for slot, _ in found]
         found = audit(stage)
-        missing, latest_ms = _judge(slots)
+        missing, passed_over, latest_ms = _judge(slots)
+        # In the complete form none may be missing at all. The short one also runs on machines that stand still for
+        # longer than a slot, and then what is over by the time that a worker comes is not made up for.
+        gaps = missing + passed_over if full else missing
         bars = [
             *nothing_lost(found),
             Bar("every schedule goes on", len(alive) == SCHEDULERS and len(slots) == SCHEDULERS),
-            Bar(f"every slot has its job, none is missing (taken up to {latest_ms} ms late)", not missing),
+            Bar(f"every slot has its job, none is missing (taken up to {latest_ms} ms late)", not gaps),
             Bar("reruns only after a lost lock", not found.unexcused),
         ]
         return Report("kill -9, schedules", len(stage.acknowledged), kills, found, bars)
@@ -58,12 +61,16 @@ async def _slots(stage: Stage) -> dict[str, list[tuple[int, int]]]:
     return {name: sorted(found) for name, found in slots.items()}
 
 
-def _judge(slots: dict[str, list[tuple[int, int]]]) -> tuple[int, int]:
-    """How many slots between the first and the last of a schedule have no job, and how late a job was taken at most:
-    the one of the next slot is created when that happens."""
-    missing = latest_ms = 0
+def _judge(slots: dict[str, list[tuple[int, int]]]) -> tuple[int, int, int]:
+    """How many slots between the first and the last of a schedule have no job: without a reason, and because they were
+    over when the job before was taken; and how late a job was taken at most: the one of the next slot is created then.
+    """
+    missing = passed_over = latest_ms = 0
     for found in slots.values():
         for (before, _), (slot, created) in itertools.pairwise(found):
-            missing += (slot - before) // EVERY_MS - 1
+            without_job = (slot - before) // EVERY_MS - 1
+            excused = min(without_job, (created - before) // EVERY_MS)
+            passed_over += excused
+            missing += without_job - excused
             latest_ms = max(latest_ms, created - before)
-    return missing, latest_ms
+    return missing, passed_over, latest_ms
