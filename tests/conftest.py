@@ -152,6 +152,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marks = [pytest.mark.skip(reason=f"not on {kind}: {excluded[kind]}")] if kind in excluded else []
         if kind in OTHERS and not chosen:
             marks.append(pytest.mark.xdist_group(kind))  # one process of a parallel run starts it, for all its tests
+            marks.append(pytest.mark.timeout(60))  # of which the first waits until it has started
         parameters.append(pytest.param(kind, marks=marks))
     metafunc.parametrize("backend", parameters, indirect=True)
 

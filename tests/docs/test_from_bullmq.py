@@ -190,11 +190,12 @@ def test_the_defaults_are_ours() -> None:
     assert wrong == []
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.needs_node
 def test_the_list_is_that_of_the_installed_package() -> None:
     """After an update of BullMQ: node tests/docs/bullmq_api.mjs tests/interop > tests/docs/bullmq_api.json."""
     if shutil.which("node") is None or not (INTEROP / "node_modules" / "bullmq").is_dir():
         pytest.skip("Node or its packages are missing: install Node 20 or newer with npm, then run .ci/node-packages")
     command = ["node", str(HERE / "bullmq_api.mjs"), str(INTEROP)]
-    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=15).stdout
+    printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=50).stdout
     assert json.loads(printed) == API

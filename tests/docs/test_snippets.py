@@ -28,6 +28,7 @@ def page_name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+@pytest.mark.timeout(90)  # a page may have several programs and a cluster
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_the_snippets_of_a_page_run(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]

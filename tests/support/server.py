@@ -26,7 +26,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-_START_TIMEOUT_S: Final = 10.0
+_START_TIMEOUT_S: Final = 15.0
 #: Another process may take the free port before the server binds it.
 _PORT_ATTEMPTS: Final = 5
 
@@ -140,7 +140,7 @@ class RedisServer:
         process, self._process = self._process, None
         if process is not None:
             process.send_signal(with_signal)
-            process.wait(timeout=10)
+            process.wait(timeout=15)
 
 
 def _client(port: int, **options: Any) -> redis.Redis:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Final
 
 DOCUMENTED_URL: Final = "redis://localhost:6379"
-PROCESS_TIMEOUT_S: Final = 15.0
+PROCESS_TIMEOUT_S: Final = 30.0
 
 _BLOCK: Final = re.compile(
     r"""(?:^\ *<!--\ *(?P<directive>snippet:[^>]*?|output)\ *-->\n+)?
