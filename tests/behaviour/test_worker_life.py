@@ -12,6 +12,7 @@ import pytest
 from pyqueue import ConfigurationError, Job, JobState, PyqueueError, Queue, Worker
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.scripts import load
+from pyqueue._worker.waiter import pop_marker
 from tests.behaviour.conftest import AnyQueue, MakeWorker, StartWorker
 from tests.support.jobs import reach, stored
 from tests.support.server import RedisServer
@@ -151,6 +152,12 @@ async def test_very_short_waits_end(queue: AnyQueue, start_worker: StartWorker) 
     await start_worker(lambda job: None, drain_delay=30_000)
     for delay in (1, 2, 3, 5):
         await reach(queue, await queue.add("x", delay=delay), JobState.COMPLETED, timeout=10)
+
+
+@pytest.mark.parametrize("block_s", [0.0, 0.00006, 0.0004])
+async def test_a_block_shorter_than_redis_counts_is_not_endless(connection: Connection, block_s: float) -> None:
+    """E50: rounded to milliseconds it would be 0, which BZPOPMIN takes for ever."""
+    assert await pop_marker(connection.lane(blocking=True), "marker", block_s) is None
 
 
 async def test_queues_and_workers_may_share_a_connection(connection: Connection, prefix: str) -> None:

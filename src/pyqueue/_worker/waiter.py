@@ -26,6 +26,8 @@ from pyqueue._worker.engine import Engine
 
 #: Longest block, whatever the options say: BullMQ's cap, and the bound on noticing a connection that died silently.
 MAX_BLOCK_S: Final = 10.0
+#: Shortest block: what Redis is told is rounded to milliseconds, and 0 means for ever.
+_MIN_BLOCK_S: Final = 0.001
 #: A pop that has not returned so long after its block time is given up with its connection, as in BullMQ.
 _OVERDUE_S: Final = 1.0
 #: Redis must see the end of a connection that was cut off while blocking before the marker is put back, or it would
@@ -37,6 +39,7 @@ _LISTED_S: Final = 15.0
 
 async def pop_marker(commands: Commands, marker: str, block_s: float) -> float | None:
     """Block for a marker; its score (0 = work is ready, else when a delayed job is due, in ms), or None in the end."""
+    block_s = max(block_s, _MIN_BLOCK_S)
     reply = await commands.execute("BZPOPMIN", marker, f"{block_s:.3f}", timeout_s=block_s + _OVERDUE_S)
     return None if not reply else float(text(reply[2]))
 
