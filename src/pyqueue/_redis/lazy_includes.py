@@ -19,12 +19,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 #: Top-level names of a body: functions, and values declared at the beginning of a line.
 _DEFINED: Final = re.compile(r"^local (?:function (\w+)|(\w+(?:, *\w+)*))", re.MULTILINE)
 #: A comment, a string, or a name that is no field.
-_WORD: Final = re.compile(r"--[^\n]*|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"|(?<![\w.:])([A-Za-z_]\w*)")
+_WORD: Final = re.compile(r"(--[^\n]*|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"|(?<![\w.:])[A-Za-z_]\w*)")
+
+#: A text in pieces: what is between words, a word as `_WORD` has it, what is between, a word, ..., what is between.
+_Pieces: TypeAlias = Sequence[str]
 
 
 def order(names: Iterable[str], groups: Sequence[Sequence[str]]) -> list[str]:
@@ -36,17 +39,23 @@ def order(names: Iterable[str], groups: Sequence[Sequence[str]]) -> list[str]:
 
 def assemble(bodies: Mapping[str, str], groups: Sequence[Sequence[str]], rest: str) -> str:
     """The text of a script: its includes (name -> body, as `order` has them) and what follows them."""
+    pieces = {include: _pieces(body) for include, body in bodies.items()}
+    rest_pieces = _pieces(rest)
     owners = {
         name: f"lazy_{group[0]}" for group in groups for include in group for name in defined_names(bodies[include])
     }
-    used = _words([rest, *bodies.values()])
+    used = _words([rest_pieces, *pieces.values()]) if groups else {}
     declared = "".join(f"local lazy_{group[0]}_made local lazy_{group[0]} " for group in groups)
-    eager = [body for include, body in bodies.items() if not any(include in group for group in groups)]
-    texts = [_redirected(body, owners) for body in eager]
+    calls = {name: f"{maker}().{name}" for name, maker in owners.items()}
+    lazy = {include for group in groups for include in group}
+    texts = [_redirected(body, calls) for include, body in pieces.items() if include not in lazy]
     for group in groups:
-        home = [body for include, body in bodies.items() if include in group]
-        texts.append(_made_lazily(f"lazy_{group[0]}", home, owners, used))
-    return declared + "\n".join([*texts, _redirected(rest, owners)])
+        maker = f"lazy_{group[0]}"
+        home = [include for include in bodies if include in group]
+        names = [name for include in home for name in defined_names(bodies[include])]
+        abroad = {name: call for name, call in calls.items() if owners[name] != maker}
+        texts.append(_made_lazily(maker, names, [pieces[include] for include in home], abroad, used))
+    return declared + "\n".join([*texts, _redirected(rest_pieces, calls)])
 
 
 def defined_names(body: str) -> list[str]:
@@ -57,24 +66,30 @@ def defined_names(body: str) -> list[str]:
     return found
 
 
-def _made_lazily(maker: str, bodies: Sequence[str], owners: Mapping[str, str], used: Mapping[str, int]) -> str:
-    at_home = _words(bodies)
-    shared = [name for body in bodies for name in defined_names(body) if used[name] > at_home[name]]
-    fields = ", ".join(f"{name} = {name}" for name in shared)
-    text = "\n".join(_redirected(body, owners, at_home=maker) for body in bodies)
+def _made_lazily(
+    maker: str, names: Sequence[str], home: Sequence[_Pieces], calls: Mapping[str, str], used: Mapping[str, int]
+) -> str:
+    """A group as a function. names: what its bodies, `home`, define; calls: how other groups' names are spelled."""
+    at_home = _words(home)
+    fields = ", ".join(f"{name} = {name}" for name in names if used[name] > at_home[name])
+    text = "\n".join(_redirected(body, calls) for body in home)
     made = f"{maker}_made"
     return f"{maker} = function() if not {made} then {text} {made} = {{ {fields} }} end return {made} end"
 
 
-def _redirected(text: str, owners: Mapping[str, str], *, at_home: str = "") -> str:
-    def redirect(match: re.Match[str]) -> str:
-        if match[0].startswith("--"):
-            return ""  # nothing may follow a comment, and the server does not read it
-        maker = owners.get(match[1] or "", at_home)
-        return match[0] if maker == at_home else f"{maker}().{match[0]}"
-
-    return _WORD.sub(redirect, text)
+def _pieces(text: str) -> _Pieces:
+    """Comments go: nothing may follow one when lines are joined, and the server does not read them."""
+    pieces = _WORD.split(text)
+    pieces[1::2] = ["" if word.startswith("--") else word for word in pieces[1::2]]
+    return pieces
 
 
-def _words(texts: Iterable[str]) -> Counter[str]:
-    return Counter(word for text in texts for word in _WORD.findall(text))
+def _redirected(pieces: _Pieces, calls: Mapping[str, str]) -> str:
+    """The text with some names spelled as calls."""
+    redirected = list(pieces)
+    redirected[1::2] = [calls.get(word, word) for word in pieces[1::2]]
+    return "".join(redirected)
+
+
+def _words(texts: Iterable[_Pieces]) -> Counter[str]:
+    return Counter(word for pieces in texts for word in pieces[1::2])

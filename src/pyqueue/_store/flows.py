@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from pyqueue._redis import scripts
 from pyqueue._redis.replies import number, text
+from pyqueue._redis.scripts import load
 from pyqueue._store.adding import Added, AddReply, add_result
 from pyqueue._store.record import AddRow, Field
 from pyqueue._store.sender import RECORD_MS
@@ -22,11 +22,6 @@ from pyqueue.types import Arg
 #: Nodes per call. Measured on Redis 7 at 15 us of server time per child and 20 us per parent, more than a job alone
 #: takes: what a child knows of its parent makes its hash a large one. With the first call's compiling below 2 ms.
 MAX_NODES: Final = 50
-
-_ADD_FLOW: Final = scripts.load("add_flow")
-_STAGE_NODES: Final = scripts.load("stage_nodes")
-_PLACE_NODES: Final = scripts.load("place_nodes")
-_DISCARD_NODES: Final = scripts.load("discard_nodes")
 
 #: Status of a node that was not added because another node of its tree was refused.
 _SKIPPED: Final = 4
@@ -90,7 +85,7 @@ async def add_flow(store: Store, rows: Sequence[FlowRow], *, sender: str = "", s
     same call may be sent again after a lost reply; it is then answered from its record. Raises StaleExchange if a newer
     call of this sender was applied already.
     """
-    reply = await store.call(_ADD_FLOW, rows, sender=sender, sequence=sequence, record_ms=RECORD_MS)
+    reply = await store.call(load("add_flow"), rows, sender=sender, sequence=sequence, record_ms=RECORD_MS)
     now_ms, job_ids, statuses = _answered(store, reply, "add_flow")
     return AddReply(
         number(now_ms),
@@ -113,7 +108,7 @@ async def stage_nodes(
     `flow` is the uuid of this add, `root_key` the job key of the tree's root. With `check_only` nothing is written.
     """
     reply = await store.call(
-        _STAGE_NODES,
+        load("stage_nodes"),
         [_stage_row(row, root_key) for row in rows],
         flow=flow,
         check_only=int(check_only),
@@ -129,14 +124,14 @@ async def place_nodes(
 ) -> StageReply:
     """Give up to MAX_NODES stored nodes their places; about 4 commands inside Redis per node."""
     packed = [_place_row(row, root_key) for row in rows]
-    reply = await store.call(_PLACE_NODES, packed, sender=sender, sequence=sequence, record_ms=RECORD_MS)
+    reply = await store.call(load("place_nodes"), packed, sender=sender, sequence=sequence, record_ms=RECORD_MS)
     return _stage_reply(store, rows, reply, "place_nodes")
 
 
 async def discard_nodes(store: Store, rows: Iterable[FlowRow], *, flow: str) -> int:
     """Delete nodes that this add of the flow has stored and not placed; returns how many. O(rows)."""
     packed = [(row.prefix, row.job_id, row.parent_key) for row in rows]
-    return number(await store.call(_DISCARD_NODES, packed, flow=flow))
+    return number(await store.call(load("discard_nodes"), packed, flow=flow))
 
 
 async def get_parent_key(store: Store, job_key: str) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from pyqueue._redis import scripts
 from pyqueue._redis.replies import number, pairs, text
+from pyqueue._redis.scripts import load
 from pyqueue._store.sender import RECORD_MS
 from pyqueue._store.store import Store
 from pyqueue.errors import error_from_code
@@ -32,10 +32,6 @@ from pyqueue.types import Arg, Raw
 #: More suspects than any exchange claims: no bound.
 UNBOUNDED: Final = 1_000_000
 
-_SETTLE_AND_CLAIM: Final = scripts.load("settle_and_claim")
-_EXTEND_LOCKS: Final = scripts.load("extend_locks")
-_RECOVER_STALLED: Final = scripts.load("recover_stalled")
-_TRIM_FINISHED: Final = scripts.load("trim_finished")
 
 _Row: TypeAlias = tuple[Arg, ...]
 
@@ -100,7 +96,7 @@ async def settle_and_claim(
     Raises StaleExchange if a newer exchange of this sender was applied already.
     """
     reply = await store.call(
-        _SETTLE_AND_CLAIM,
+        load("settle_and_claim"),
         [_row(settlement) for settlement in settlements],
         sender=sender,
         sequence=sequence,
@@ -146,7 +142,7 @@ async def extend_locks(
 
     Returns the ids whose lock is gone or another's.
     """
-    reply = await store.call(_EXTEND_LOCKS, locks, lock_ms=lock_ms, **unanswered._asdict())
+    reply = await store.call(load("extend_locks"), locks, lock_ms=lock_ms, **unanswered._asdict())
     return [text(job_id) for job_id in reply]
 
 
@@ -159,7 +155,7 @@ async def recover_stalled(store: Store, max_stalled_count: int, interval_ms: int
     resume = 0
     while True:
         job_ids, resume = await store.call(
-            _RECOVER_STALLED, max_stalled_count=max_stalled_count, interval_ms=interval_ms, resume=resume
+            load("recover_stalled"), max_stalled_count=max_stalled_count, interval_ms=interval_ms, resume=resume
         )
         recovered += [text(job_id) for job_id in job_ids]
         if not resume:
@@ -175,7 +171,7 @@ async def trim_finished(
     round trip, about eight commands inside Redis when there is nothing to remove.
     """
     rules = [tuple[Arg, ...]((keep.count, keep.age_s, keep.limit)) for keep in (completed, failed)]
-    return bool(await store.call(_TRIM_FINISHED, rules, interval_ms=interval_ms, resume=int(is_resumed)))
+    return bool(await store.call(load("trim_finished"), rules, interval_ms=interval_ms, resume=int(is_resumed)))
 
 
 def _row(settlement: Settlement) -> _Row:
