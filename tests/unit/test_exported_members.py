@@ -1,10 +1,13 @@
-"""The public names: sorted, present, documented, and nothing besides them."""
+"""The public names: sorted, present, documented, imported when asked for, and nothing besides them."""
 
 from __future__ import annotations
 
+import ast
 import inspect
-import types
 from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -15,13 +18,48 @@ def test_all_is_sorted() -> None:
     assert list(pyqueue.__all__) == sorted(pyqueue.__all__)
 
 
-def test_all_names_everything_public_in_the_package() -> None:
-    present = {
-        name
-        for name, value in vars(pyqueue).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+def test_dir_shows_the_public_names() -> None:
+    assert dir(pyqueue) == pyqueue.__all__
+
+
+def test_all_names_are_what_type_checkers_see() -> None:
+    assert sorted(homes()) == pyqueue.__all__
+
+
+@pytest.mark.parametrize("name", pyqueue.__all__)
+def test_a_public_name_comes_from_where_type_checkers_see_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if homes()[name] != "pyqueue.errors":
+        monkeypatch.delattr(pyqueue, name)  # as if nobody had asked for it yet
+
+    member = getattr(pyqueue, name)
+
+    assert member is getattr(import_module(homes()[name]), name)
+    assert vars(pyqueue)[name] is member
+
+
+def test_a_name_that_does_not_exist_is_refused_as_in_any_module() -> None:
+    with pytest.raises(AttributeError, match="module 'pyqueue' has no attribute 'Kueue'"):
+        getattr(pyqueue, "Kueue")  # noqa: B009  # type checkers know that there is none
+    with pytest.raises(ImportError, match="cannot import name 'Kueue' from 'pyqueue'"):
+        exec("from pyqueue import Kueue", {})
+
+
+def test_a_star_import_gives_all_public_names() -> None:
+    namespace: dict[str, object] = {}
+    exec("from pyqueue import *", namespace)
+    assert set(namespace) - {"__builtins__"} == set(pyqueue.__all__)
+
+
+@cache
+def homes() -> dict[str, str]:
+    """Public name -> module, by the import statements of the package."""
+    statements = ast.walk(ast.parse(Path(str(pyqueue.__file__)).read_text()))
+    return {
+        alias.name: statement.module
+        for statement in statements
+        if isinstance(statement, ast.ImportFrom) and statement.module and statement.module.startswith("pyqueue.")
+        for alias in statement.names
     }
-    assert present == set(pyqueue.__all__)
 
 
 @pytest.mark.parametrize("name", pyqueue.__all__)
