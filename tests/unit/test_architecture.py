@@ -25,6 +25,7 @@ LAYERS: Final = {
     "deep_json": 0,
     "durations": 0,
     "errors": 0,
+    "lazy_modules": 0,
     "names": 0,
     "options": 0,
     "outcomes": 0,

@@ -5,7 +5,7 @@ Children are named by their job keys, `<prefix>:<queue>:<id>`. Large families ar
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pyqueue import payload
 from pyqueue._redis.replies import text
@@ -13,8 +13,13 @@ from pyqueue._store import children
 from pyqueue._store.children import FAILED, IGNORED, PROCESSED, UNPROCESSED, ChildCounts
 from pyqueue._store.snapshot import DataT, ResultT, Snapshot
 from pyqueue.errors import ConfigurationError
-from pyqueue.explanation import Explanation, explain
+from pyqueue.lazy_modules import LazyModule
 from pyqueue.types import Raw
+
+if TYPE_CHECKING:
+    from pyqueue import explanation
+else:
+    explanation = LazyModule("pyqueue.explanation")
 
 #: Children that one call reads: with return values of 1 kB about 0.3 ms of Redis' time.
 _PAGE: Final = 200
@@ -101,9 +106,9 @@ class ChildVerbs(Snapshot[DataT, ResultT]):
             if cursor == "0":
                 return total
 
-    async def explain(self) -> Explanation:
+    async def explain(self) -> explanation.Explanation:
         """Where it is now and what holds it there: time, pause, limits, children and their states. One round trip."""
-        return explain(self.id, await children.explain_job(self._store, self.id, limit=_EXPLAINED))
+        return explanation.explain(self.id, await children.explain_job(self._store, self.id, limit=_EXPLAINED))
 
     async def _all(self, kind: str) -> dict[str, Any]:
         found: dict[str, Any] = {}

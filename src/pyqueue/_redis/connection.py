@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
@@ -18,11 +18,16 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from pyqueue._redis import server_check
 from pyqueue._redis.cluster import ClusterSource
 from pyqueue._redis.commands import DEADLINE_S, Commands, RedisCommands
-from pyqueue._redis.embedded import embedded_source, fake_source, memory_source
 from pyqueue._redis.keys import has_hash_tag
 from pyqueue._redis.links import BorrowedLinks, Carrier
 from pyqueue._redis.sources import SentinelSource, Source, source_of_client, source_of_url
 from pyqueue.errors import ConfigurationError
+from pyqueue.lazy_modules import LazyModule
+
+if TYPE_CHECKING:
+    from pyqueue._redis import embedded
+else:
+    embedded = LazyModule("pyqueue._redis.embedded")
 
 __all__ = ["AnyRedis", "Commands", "Connection"]
 
@@ -93,7 +98,7 @@ class Connection:
         if isinstance(pool, SentinelConnectionPool):
             return cls(SentinelSource(pool), deadline_s=deadline_s)
         if "server" in getattr(pool, "connection_kwargs", ()):
-            return cls(fake_source(client), deadline_s=deadline_s)
+            return cls(embedded.fake_source(client), deadline_s=deadline_s)
         try:
             source: Source = source_of_client(client)
         except (AttributeError, KeyError, TypeError, ConfigurationError) as error:
@@ -189,7 +194,7 @@ def _source_of_url(url: str) -> Source:
     if scheme in {"redis", "rediss", "unix"}:
         return source_of_url(url)
     if scheme == "memory":
-        return memory_source(rest)
+        return embedded.memory_source(rest)
     if scheme == "embedded":
-        return embedded_source(rest)
+        return embedded.embedded_source(rest)
     raise ConfigurationError("the URL must begin with redis://, rediss://, unix://, memory:// or embedded:///")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic_core import to_json
 from redis.exceptions import RedisError
@@ -21,9 +21,14 @@ from pyqueue._store.record import Field, decode_options, stored_options
 from pyqueue._store.settling import Claimed
 from pyqueue._store.store import Store
 from pyqueue.errors import PyqueueError, SchedulerError, error_from_code
+from pyqueue.lazy_modules import LazyModule
 from pyqueue.options import JobOptions
-from pyqueue.repeat import Repeat
 from pyqueue.types import Raw
+
+if TYPE_CHECKING:
+    from pyqueue import repeat as rules
+else:
+    rules = LazyModule("pyqueue.repeat")
 
 logger = logging.getLogger("pyqueue.schedulers")
 
@@ -85,7 +90,7 @@ async def server_time_ms(store: Store) -> int:
 
 
 async def upsert_scheduler(
-    store: Store, scheduler_id: str, repeat: Repeat, template: Template, *, slot: int
+    store: Store, scheduler_id: str, repeat: rules.Repeat, template: Template, *, slot: int
 ) -> Upserted:
     """Create or change a scheduler and its pending job in one round trip. Raises SchedulerError. O(log n)."""
     options = template.options or JobOptions()
@@ -216,7 +221,7 @@ async def _iterate(store: Store, rows: Sequence[_Row]) -> list[Exception]:
 def _next_row(claimed: Claimed) -> _Row | None:
     """What follows one iteration; None when the scheduler is over."""
     opts = payload.decode(claimed.fields.get(Field.OPTIONS, "{}"), what="opts")
-    repeat = Repeat.read(opts.get("repeat") or {})
+    repeat = rules.Repeat.read(opts.get("repeat") or {})
     count, now_ms = repeat.count + 1, number(claimed.fields.get(Field.PROCESSED_ON))
     slot = repeat.next_slot(now_ms, number(opts.get("prevMillis")))
     if slot is None or repeat.is_over(count, now_ms):
@@ -229,7 +234,7 @@ def _repair_row(scheduler_id: str, slot: int, is_lost: bool, fields: dict[str, R
     """What a scheduler without a pending job needs."""
     if "ic" not in fields:
         return None  # no scheduler of today's kind
-    repeat = Repeat.read(_rule_of(fields))
+    repeat = rules.Repeat.read(_rule_of(fields))
     made, again = number(fields.get("ic")), is_lost and slot > now_ms
     count = made if again else made + 1
     following = slot if again else repeat.next_slot(now_ms, slot)
@@ -249,7 +254,9 @@ def _rule_of(fields: Mapping[str, Raw]) -> dict[str, Any]:
     return rule
 
 
-def _row(scheduler_id: str, producer_id: str, opts: Mapping[str, Any], repeat: Repeat, count: int, slot: int) -> _Row:
+def _row(
+    scheduler_id: str, producer_id: str, opts: Mapping[str, Any], repeat: rules.Repeat, count: int, slot: int
+) -> _Row:
     read = decode_options(_json(opts))
     return _Row(
         scheduler_id=scheduler_id,

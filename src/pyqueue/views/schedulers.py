@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, TypeVar, Unpack
 
 from pyqueue import payload
 from pyqueue._redis.replies import number, text
@@ -18,9 +18,14 @@ from pyqueue._store.scheduling import StoredScheduler, Template, Upserted
 from pyqueue._store.store import Store
 from pyqueue.errors import ConfigurationError
 from pyqueue.job import Job
+from pyqueue.lazy_modules import LazyModule
 from pyqueue.names import check_job_name, check_text
 from pyqueue.options import JobOptions, merge_options
-from pyqueue.repeat import Repeat, RepeatFields, RepeatOptions
+
+if TYPE_CHECKING:
+    from pyqueue import repeat as rules
+else:
+    rules = LazyModule("pyqueue.repeat")
 
 DataT = TypeVar("DataT")
 ResultT = TypeVar("ResultT")
@@ -73,7 +78,7 @@ class Schedulers(Generic[DataT, ResultT]):
         name: str | None = None,
         data: DataT = _NO_DATA,
         options: JobOptions | Mapping[str, Any] | None = None,
-        **repeat: Unpack[RepeatFields],
+        **repeat: Unpack[rules.RepeatFields],
     ) -> Job[DataT, ResultT]:
         """Create or change the scheduler with this id; returns its pending job. Made to be called at every start.
 
@@ -82,7 +87,7 @@ class Schedulers(Generic[DataT, ResultT]):
         Raises ConfigurationError, also for a rule that never comes true, and SchedulerError when the slot has a job
         already. One round trip, with a pattern or an end two. O(log n).
         """
-        rule = Repeat.of(RepeatOptions(**repeat))
+        rule = rules.Repeat.of(rules.RepeatOptions(**repeat))
         scheduler_id = _check_id(id)
         template = Template(
             check_job_name(scheduler_id if name is None else name), payload.encode(data), self._options(options)
@@ -121,7 +126,7 @@ class Schedulers(Generic[DataT, ResultT]):
         decided = {name: JobOptions.model_fields[name].default for name in _DECIDED}
         return None if merged is None else _without(merged, decided)
 
-    async def _first_slot(self, rule: Repeat, *, immediately: bool) -> int:
+    async def _first_slot(self, rule: rules.Repeat, *, immediately: bool) -> int:
         if rule.every and not rule.end_ms:
             return 0
         now_ms = await scheduling.server_time_ms(self._store)
