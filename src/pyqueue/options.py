@@ -3,9 +3,9 @@
 Defaults live here and nowhere else. Durations are timedeltas or integer milliseconds. Dictionaries in BullMQ's camel
 case are accepted by `model_validate`. Whether an option was given matters when defaults are merged, so models know
 their `model_fields_set`. How options are stored is the business of `_store.record`.
-"""
 
-from __future__ import annotations
+Annotations are values here, not texts: pydantic would compile each of them at import.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -344,7 +344,7 @@ class JobSpec(Generic[DataT]):
     options: JobOptions | None = None
 
     @classmethod
-    def parse(cls, value: JobSpec[DataT] | Mapping[str, Any]) -> JobSpec[DataT]:
+    def parse(cls, value: "JobSpec[DataT] | Mapping[str, Any]") -> "JobSpec[DataT]":
         """A spec as it is, a dictionary as a spec; raises ConfigurationError, UnknownOption."""
         if isinstance(value, JobSpec):
             return value
@@ -420,6 +420,30 @@ def _backoffs(value: object) -> Mapping[str, BackoffStrategy]:
     return dict(value)
 
 
+class WorkerOptionFields(TypedDict, total=False):
+    """The keywords of `WorkerOptions` and of `Worker`, with everything each accepts."""
+
+    prefix: str
+    name: str
+    concurrency: int
+    limiter: RateLimit | Mapping[str, Any] | None
+    lock_duration: timedelta | int
+    lock_renew_time: timedelta | int | None
+    stalled_interval: timedelta | int
+    max_stalled_count: int
+    max_started_attempts: int | None
+    drain_delay: timedelta | int
+    maximum_rate_limit_delay: timedelta | int
+    run_retry_delay: timedelta | int
+    max_loop_block: timedelta | int
+    remove_on_complete: RetentionRule | Mapping[str, Any] | None
+    remove_on_fail: RetentionRule | Mapping[str, Any] | None
+    backoffs: Mapping[str, BackoffStrategy]
+    metrics: int | Mapping[str, int]
+    skip_lock_renewal: bool
+    skip_stalled_check: bool
+
+
 class WorkerOptions(OptionModel):
     """Options of a `Worker`."""
 
@@ -476,27 +500,3 @@ class WorkerOptions(OptionModel):
     def lock_renew_ms(self) -> int:
         """`lock_renew_time`, or its default."""
         return self.lock_renew_time or max(1, self.lock_duration // 2)
-
-
-class WorkerOptionFields(TypedDict, total=False):
-    """The keywords of `WorkerOptions` and of `Worker`, with everything each accepts."""
-
-    prefix: str
-    name: str
-    concurrency: int
-    limiter: RateLimit | Mapping[str, Any] | None
-    lock_duration: timedelta | int
-    lock_renew_time: timedelta | int | None
-    stalled_interval: timedelta | int
-    max_stalled_count: int
-    max_started_attempts: int | None
-    drain_delay: timedelta | int
-    maximum_rate_limit_delay: timedelta | int
-    run_retry_delay: timedelta | int
-    max_loop_block: timedelta | int
-    remove_on_complete: RetentionRule | Mapping[str, Any] | None
-    remove_on_fail: RetentionRule | Mapping[str, Any] | None
-    backoffs: Mapping[str, BackoffStrategy]
-    metrics: int | Mapping[str, int]
-    skip_lock_renewal: bool
-    skip_stalled_check: bool

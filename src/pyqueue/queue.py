@@ -105,7 +105,8 @@ class Queue(Generic[DataT, ResultT]):
         self._timer: asyncio.TimerHandle | None = None
         self._check: asyncio.Task[None] | None = None
         defaults = self.options.default_job_options
-        self._default_template = encode_template(merge_options(defaults, JobOptions()) or JobOptions())
+        inherited = merge_options(defaults, None)
+        self._default_template = None if inherited is None else encode_template(inherited)
         self.jobs: Final[Jobs[DataT, ResultT]] = Jobs(self._store)
         """Find, count, list and administer jobs."""
         self.limits: Final = Limits(self._store)

@@ -23,7 +23,12 @@ class OptionModel(BaseModel):
     """Frozen options; keywords in snake case, dictionaries in snake or BullMQ's camel case."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, loc_by_alias=False
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        loc_by_alias=False,
+        defer_build=True,
     )
 
     hints: ClassVar[Mapping[str, str]] = {}

@@ -89,8 +89,7 @@ class Template(NamedTuple):
 class StoredOptions(JobOptions):
     """Options read from Redis that hold some which pyqueue does not know, in `model_extra`."""
 
-    # Built at first use: most processes never read such options, and building takes 10 ms of the import.
-    model_config = ConfigDict(extra="allow", defer_build=True)
+    model_config = ConfigDict(extra="allow")
 
 
 def encode_job(
@@ -319,10 +318,11 @@ def _backoff(value: Any) -> Backoff:
     return _NO_WAIT.model_copy(update=read)
 
 
-_DEFAULTS: Final = JobOptions()
-_KEEP_BY_DEFAULT: Final = Retention()
+# Constructed, not validated: the models' validators are built when somebody gives options.
+_DEFAULTS: Final = JobOptions.model_construct()
+_KEEP_BY_DEFAULT: Final = Retention.model_construct()
 _KEEP_NONE: Final = Keep(count=0)
-_NO_WAIT: Final = Backoff.fixed(0)
+_NO_WAIT: Final = Backoff.model_construct(type="fixed", delay=0)
 
 #: Bytes. Longer options are rare, and remembering them would hold memory.
 _SHORT_OPTIONS: Final = 512
