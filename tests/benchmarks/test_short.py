@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 # Six processes of Python start one after another, which takes a few seconds, and longer beside other tests.
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.needs_server
 def test_a_tiny_run_measures_stores_and_prints(tmp_path: Path) -> None:
     stored = tmp_path / "run.json"
@@ -41,6 +41,7 @@ def test_a_tiny_run_measures_stores_and_prints(tmp_path: Path) -> None:
     assert "process, concurrency 10, results kept" in run.stdout
 
 
+@pytest.mark.timeout(60)
 def test_an_unknown_name_is_refused_with_the_way_to_find_the_right_one() -> None:
     run = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--only", "pyqeue"], cwd=ROOT, capture_output=True, text=True, check=False
@@ -49,7 +50,7 @@ def test_an_unknown_name_is_refused_with_the_way_to_find_the_right_one() -> None
     assert "there is no system or workload pyqeue; `python -m benchmarks list` lists them" in run.stderr
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.needs_server
 def test_a_terminated_run_leaves_no_server_behind(tmp_path: Path) -> None:
     run = subprocess.Popen(

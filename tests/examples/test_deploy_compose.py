@@ -27,6 +27,8 @@ COMPOSE: Final = DEPLOY / "compose.yaml"
 IMAGES: Final = [DEPLOY / "Dockerfile", DEPLOY / "bull-board" / "Dockerfile"]
 INSTANCES: Final = ("api", "worker")
 
+pytestmark = pytest.mark.timeout(60)  # programs are started
+
 
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
@@ -36,7 +38,7 @@ def services() -> dict[str, Any]:
 
 def check_against_schema(file: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=20)
+    return subprocess.run(command, capture_output=True, text=True, timeout=50)
 
 
 def defaults(environment: dict[str, str]) -> dict[str, str]:
@@ -143,7 +145,7 @@ def test_dockerfiles_have_no_complaint_of_the_linter(file: Path) -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent))
     assert hadolint is not None
 
-    linted = subprocess.run([hadolint, "--no-color", str(file)], capture_output=True, text=True, timeout=20)
+    linted = subprocess.run([hadolint, "--no-color", str(file)], capture_output=True, text=True, timeout=50)
 
     assert (linted.returncode, linted.stdout) == (0, "")
 
@@ -199,7 +201,7 @@ def test_a_program_starts_with_the_packages_and_files_of_its_image(module: str, 
     brought = brought_by(Requirement(f"pyqueue-redis{what}" if what.startswith("[") else what))
 
     command = [sys.executable, "-c", IN_IMAGE, module, *brought]
-    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=50)
 
     assert done.returncode == 0, done.stderr
     copied = [*CHECKOUT.glob("examples/email_service/*.py"), CHECKOUT / "examples" / "__init__.py"]
@@ -243,7 +245,7 @@ def test_nginx_takes_the_configuration_of_the_balancer(tmp_path: Path) -> None:
         [nginx, "-t", "-p", str(tmp_path), "-e", "stderr", "-c", str(file)],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=50,
     )
 
     assert tested.returncode == 0, tested.stderr

@@ -28,6 +28,8 @@ FILES: Final = sorted(file for file in KUBERNETES.rglob("*.yaml") if file.name !
 
 Resource = dict[str, Any]
 
+pytestmark = pytest.mark.timeout(60)  # the schemas are large
+
 needs_kubectl = pytest.mark.skipif(find("kubectl") is None, reason="kubectl is not installed")
 
 
@@ -36,7 +38,7 @@ class Rendered:
 
     def __init__(self, overlay: str) -> None:
         command = [find("kubectl") or "kubectl", "kustomize", str(KUBERNETES / "overlays" / overlay)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=50)
         assert done.returncode == 0, done.stderr
         self.resources: list[Resource] = list(yaml.safe_load_all(done.stdout))
 

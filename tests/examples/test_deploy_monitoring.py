@@ -24,13 +24,15 @@ PROMETHEUS: Final = DEPLOY / "prometheus"
 GRAFANA: Final = DEPLOY / "grafana"
 DASHBOARD: Final[dict[str, Any]] = json.loads((GRAFANA / "dashboards" / "email-queue.json").read_text())
 
+pytestmark = pytest.mark.timeout(60)  # programs are started
+
 needs_promtool = pytest.mark.skipif(find("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
 
 
 def promtool(*arguments: str) -> str:
     """Its output; fails the test when it complains."""
     command = [find("promtool") or "promtool", *arguments]
-    done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, cwd=PROMETHEUS, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -160,7 +160,7 @@ def test_bad_options_end_with_status_2(arguments: list[str]) -> None:
 def run_demo(*arguments: str, temporary: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "examples.email_service.demo", *arguments]
     environment = {**os.environ, "TMPDIR": str(temporary), **variables}
-    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=160)
 
 
 def left_behind(directory: Path) -> list[Path]:
@@ -169,7 +169,7 @@ def left_behind(directory: Path) -> list[Path]:
 
 
 @pytest.mark.needs_server
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_a_run_with_an_embedded_server_loses_and_doubles_nothing_and_cleans_up(tmp_path: Path) -> None:
     done = run_demo("--invites", "60", temporary=tmp_path)
 
@@ -188,7 +188,7 @@ def test_a_run_with_an_embedded_server_loses_and_doubles_nothing_and_cleans_up(t
 
 
 @pytest.mark.needs_server
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 def test_a_run_in_which_a_worker_is_killed_loses_nothing(server: RedisServer, tmp_path: Path) -> None:
     done = run_demo("--invites", "200", "--kill", "--redis", server.url, temporary=tmp_path)
 
@@ -200,6 +200,7 @@ def test_a_run_in_which_a_worker_is_killed_loses_nothing(server: RedisServer, tm
     assert lasting == []  # the counter of a rate limit goes by itself
 
 
+@pytest.mark.timeout(60)
 def test_a_bad_variable_ends_the_run_with_its_name(tmp_path: Path) -> None:
     done = run_demo(temporary=tmp_path, LOG_LEVEL="loud")
 
@@ -207,6 +208,7 @@ def test_a_bad_variable_ends_the_run_with_its_name(tmp_path: Path) -> None:
     assert done.stderr.startswith("bad configuration: LOG_LEVEL: ")
 
 
+@pytest.mark.timeout(60)
 def test_a_redis_that_does_not_answer_ends_the_run_with_its_address(tmp_path: Path, free_tcp_port: int) -> None:
     done = run_demo("--redis", f"redis://127.0.0.1:{free_tcp_port}", temporary=tmp_path)
 

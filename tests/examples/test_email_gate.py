@@ -19,7 +19,7 @@ from examples.email_service.smtp_sink import SmtpSink
 from pyqueue import JobState
 from tests.support.waiting import wait_until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.needs_server]
+pytestmark = [pytest.mark.anyio, pytest.mark.needs_server, pytest.mark.timeout(60)]
 
 
 @pytest.fixture

@@ -282,13 +282,13 @@ def test_bad_options_end_with_status_2_and_the_reason(
 
 
 @pytest.mark.needs_server
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_a_short_run_against_its_own_service_writes_its_report(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "examples.email_service.load", "--rate", "30", "--duration", "2", "--ramp", "1"]
     command += ["--workers", "2", "--apis", "1", "--report", str(tmp_path / "report")]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
 
-    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=80)
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=160)
 
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads((tmp_path / "report" / "report.json").read_text())

@@ -100,7 +100,7 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 def test_all_come_up_a_killed_worker_comes_back_and_ctrl_c_ends_them(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "examples.email_service.local", "--port", "0", "--bare"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
@@ -145,7 +145,7 @@ async def send_mails(url: str, count: int) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(90)
 async def test_everywhere_needs_no_worker_of_its_own(tmp_path: Path) -> None:
     plan = Plan(tmp_path, apis=1, workers=1, mode=Mode.EVERYWHERE, port=0, extras=False)
     async with Topology.started(plan) as topology:
@@ -163,7 +163,7 @@ async def monitored(tmp_path: Path) -> AsyncIterator[Topology]:
 
 
 @pytest.mark.anyio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(90)
 @pytest.mark.skipif(PROMETHEUS is None, reason="prometheus is not installed")
 async def test_the_scalers_query_counts_what_workers_could_do_and_is_zero_while_paused(monitored: Topology) -> None:
     scaled = document(DEPLOY / "kubernetes" / "components" / "keda" / "scaled-object.yaml")

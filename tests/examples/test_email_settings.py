@@ -70,6 +70,7 @@ def test_all_that_is_wrong_is_named_at_once_and_no_secret_is_told(environment: p
     assert "hunter2" not in str(end.value)
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("module", ["examples.email_service.api", "examples.email_service.worker"])
 def test_a_process_ends_at_once_with_status_1(module: str) -> None:
     variables = {name: value for name, value in os.environ.items() if name not in REQUIRED}
