@@ -204,7 +204,7 @@ async def test_close_hands_nothing_to_a_dead_server_and_does_not_hang(tmp_path: 
             job = await queue.add("x")
             await reach(queue, job, JobState.ACTIVE)
             server.kill()
-            with anyio.fail_after(9):
+            with anyio.fail_after(14):
                 await worker.close(timeout=0.1)
             assert worker.health().state == "closed"
 
