@@ -114,8 +114,8 @@ BARS: Final = (
     Bar("commands sent by an idle worker's client", _figure("idle", "client_commands_per_s"),
         0.5, 0.1, False, "/s", ("idle",)),
     Bar("CPU of an idle worker", _figure("idle", "cpu_percent"), 0.5, None, False, "%", ("idle",)),
-    Bar("import pyqueue", _figure("import", "import_ms"), 200, 100, False, "ms", ("import",)),
-    Bar("extras imported by import pyqueue", _figure("import", "extras_imported"), 0, None, False, "", ("import",)),
+    Bar("import Queue and Worker", _figure("import", "import_ms"), 200, 100, False, "ms", ("import",)),
+    Bar("extras imported with them", _figure("import", "extras_imported"), 0, None, False, "", ("import",)),
 )  # fmt: skip
 
 

