@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Final, TypeAlias
 
 #: Top-level names of a body: functions, and values declared at the beginning of a line.
@@ -92,4 +93,4 @@ def _redirected(pieces: _Pieces, calls: Mapping[str, str]) -> str:
 
 
 def _words(texts: Iterable[_Pieces]) -> Counter[str]:
-    return Counter(word for pieces in texts for word in pieces[1::2])
+    return Counter(chain.from_iterable(pieces[1::2] for pieces in texts))
