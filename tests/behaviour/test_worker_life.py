@@ -151,7 +151,7 @@ async def test_very_short_waits_end(queue: AnyQueue, start_worker: StartWorker) 
     """E50: a block of less than a millisecond must not become one without end."""
     await start_worker(lambda job: None, drain_delay=30_000)
     for delay in (1, 2, 3, 5):
-        await reach(queue, await queue.add("x", delay=delay), JobState.COMPLETED, timeout=10)
+        await reach(queue, await queue.add("x", delay=delay), JobState.COMPLETED, timeout=7)
 
 
 @pytest.mark.parametrize("block_s", [0.0, 0.00006, 0.0004])

@@ -54,7 +54,7 @@ async def test_priorities_hold_for_jobs_with_ids_of_their_own(queue: AnyQueue, s
 async def test_a_prioritized_job_added_while_the_last_one_runs_starts_at_once(
     queue: AnyQueue, start_worker: StartWorker
 ) -> None:
-    """E79: not when a block runs out (30 s here)."""
+    """E79: not when a block ends (ten seconds)."""
     release = anyio.Event()
 
     async def process(job: Job[Any, Any]) -> None:
@@ -66,7 +66,7 @@ async def test_a_prioritized_job_added_while_the_last_one_runs_starts_at_once(
     await reach(queue, first, JobState.ACTIVE)
     second = await queue.add("second", priority=5)
     release.set()
-    await reach(queue, [first, second], JobState.COMPLETED, timeout=10)
+    await reach(queue, [first, second], JobState.COMPLETED, timeout=7)
 
 
 async def test_a_retried_job_of_better_priority_goes_before_due_jobs(queue: AnyQueue) -> None:

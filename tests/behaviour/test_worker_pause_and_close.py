@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import pytest
@@ -17,6 +17,9 @@ from tests.support.jobs import reach, stored
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
+
+#: A worker that was not woken asks again when its block ends: after its drain delay, or ten seconds.
+_BEFORE_A_BLOCK_ENDS_S: Final = 7.0
 
 
 class Endless:
@@ -72,7 +75,7 @@ async def test_pausing_one_worker_leaves_the_others_at_work(queue: AnyQueue, sta
     paused.pause()
     await start_worker(by("working"), drain_delay=30_000)
     jobs = [await queue.add("x") for _ in range(5)]
-    await reach(queue, jobs, JobState.COMPLETED, timeout=10)
+    await reach(queue, jobs, JobState.COMPLETED, timeout=_BEFORE_A_BLOCK_ENDS_S)
     assert set(ran) == {"working"}
 
 
@@ -84,7 +87,7 @@ async def test_an_idle_worker_can_be_paused_and_resumed_in_between(queue: AnyQue
         worker.pause()
         job = await queue.add("x")
         worker.resume()
-        await reach(queue, job, JobState.COMPLETED, timeout=10)
+        await reach(queue, job, JobState.COMPLETED, timeout=_BEFORE_A_BLOCK_ENDS_S)
 
 
 async def test_jobs_of_a_paused_queue_wait_and_run_after_resume(queue: AnyQueue, start_worker: StartWorker) -> None:
@@ -96,7 +99,7 @@ async def test_jobs_of_a_paused_queue_wait_and_run_after_resume(queue: AnyQueue,
     await anyio.sleep(0.1)  # that nothing happens cannot be awaited
     assert await job.state() is JobState.WAITING
     await queue.resume()
-    await reach(queue, [job, delayed], JobState.COMPLETED, timeout=10)
+    await reach(queue, [job, delayed], JobState.COMPLETED, timeout=_BEFORE_A_BLOCK_ENDS_S)
 
 
 async def test_close_waits_for_running_jobs_and_stores_their_ends(queue: AnyQueue, start_worker: StartWorker) -> None:
@@ -337,7 +340,7 @@ async def test_a_delayed_job_runs_in_time_though_the_worker_that_waited_for_it_l
     else:
         workers[0].pause()
     await wait_until(lambda: ran)
-    assert ran[0] - due < 10
+    assert ran[0] - due < 6  # their blocks end two seconds later
 
 
 async def test_an_idle_worker_closes_quickly(queue: AnyQueue, start_worker: StartWorker) -> None:
@@ -360,7 +363,7 @@ async def test_a_rate_limited_worker_closes_quickly(queue: AnyQueue, start_worke
 
 async def test_a_worker_can_be_left_as_soon_as_it_was_entered(queue: AnyQueue, make_worker: MakeWorker) -> None:
     job = await queue.add("x")
-    with anyio.fail_after(10):
+    with anyio.fail_after(_BEFORE_A_BLOCK_ENDS_S):
         async with make_worker(lambda job: None, drain_delay=30_000) as worker:
             pass
     assert worker.health().state == "closed"
