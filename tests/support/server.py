@@ -12,6 +12,7 @@ of `tests/conftest.py` uses one for all ordinary tests; a test that kills or rec
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -29,6 +30,10 @@ from redis.retry import Retry
 _START_TIMEOUT_S: Final = 15.0
 #: Another process may take the free port before the server binds it.
 _PORT_ATTEMPTS: Final = 5
+#: Below those that Linux gives to outgoing connections: one of them would keep a server from its port after a restart.
+_PORTS: Final = range(20_000, 32_000)
+#: Tests seed the ordinary one, and processes with the same seed would want the same ports.
+_random: Final = random.SystemRandom()
 
 
 def server_binary() -> str:
@@ -44,11 +49,13 @@ def valkey_binary() -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment, and that no connection gets by itself."""
+    for port in _random.sample(_PORTS, 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"none of 100 ports between {_PORTS.start} and {_PORTS.stop} is free: end what listens there")
 
 
 class RedisServer:
