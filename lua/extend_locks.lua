@@ -9,12 +9,12 @@
 --- @arg token string what the tokens of that exchange begin with
 --- @rows locks id token
 --- @return ids whose lock is gone or held by another
---- @include clock exchange
+--- @include locks exchange
 
 local record = recall_exchange(prefix, sender, sequence)
 if record then
   for n, job_id in ipairs(record.j) do
-    locks[#locks + 1] = { id = job_id, token = token .. ':' .. integer(record.t + n - 1) }
+    locks[#locks + 1] = { id = job_id, token = claim_token(token, token_number(record.t, n)) }
   end
 end
 local lock_keys, lost, extended = {}, {}, {}

@@ -38,7 +38,9 @@
 --- @rows outcomes id token kind value details
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
 --- details: see the include of that name; '' = those of a job that completes and is kept, and of one that only goes back
---- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms]; claimed: rows of id, token, flat fields
+--- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms, suspects, any_iteration]
+--- claimed: rows of id, number of the token (-1 = as it is), flat fields; suspects: how many of them stalled before, at
+--- most; any_iteration: 0 = no scheduler made one of them
 --- @include clock settle claim exchange replay memory follow
 --- @lazy keys ready remove retention
 --- @lazy delayed parents siblings staged job deduplication requeue metrics rate_limit replay schedulers legacy iterate follow
@@ -66,29 +68,32 @@ local codes, finished = settle_jobs(q, outcomes, metrics_points)
 if first_token < 0 and codes[1] and codes[1] ~= 0 then
   claim = 0 -- settled by hand: the caller raises the refusal, and would lose a job that came with it
 end
-local claimed, limit_ms, ran_out, any_iteration, due = {}, 0, true, false, nil
+local claimed, due = { rows = {}, job_ids = {}, limit_ms = 0, ran_out = true, suspects = 0 }, nil
 if claim > 0 then
   due = promote_due(q, promoted)
-  claimed, limit_ms, ran_out, any_iteration = claim_jobs(keys, q.meta, worker, claim, now)
+  claimed = claim_jobs(keys, q.meta, worker, claim, now)
 end
-if any_iteration then
-  follow_claimed(keys, q.meta, claimed, now)
+if claimed.any_iteration then
+  follow_claimed(keys, q.meta, claimed.rows, now)
 end
 -- Upstream leaves the marker out where a job settled by hand brings the next one.
-if q.batch.any_delayed and not (first_token < 0 and #claimed > 0) then
+if q.batch.any_delayed and not (first_token < 0 and #claimed.rows > 0) then
   mark_delayed(keys)
 end
-if claim == 0 or any_iteration then
+if claim == 0 or claimed.any_iteration then
   due = next_delayed(keys)
 end
-if finished > 0 and #claimed == 0 and ran_out and not (claim > 0 and due) then
+if finished > 0 and #claimed.rows == 0 and claimed.ran_out and not (claim > 0 and due) then
   announce_drained(keys)
 end
 if rearm == 1 then
   rearm_marker(keys, q.meta)
 end
-record_exchange(prefix, sender, sequence, record_ms, { c = codes, j = claimed_ids(claimed), t = first_token })
+record_exchange(prefix, sender, sequence, record_ms, { c = codes, j = claimed.job_ids, t = first_token })
 if q.batch.gave_back then
-  limit_ms = math.max(limit_ms, limit_left(keys))
+  claimed.limit_ms = math.max(claimed.limit_ms, limit_left(keys))
 end
-return { now, codes, claimed, ran_out and due and math.floor(due) or 0, limit_ms }
+local next_delayed_ms = claimed.ran_out and due and math.floor(due) or 0
+return {
+  now, codes, claimed.rows, next_delayed_ms, claimed.limit_ms, claimed.suspects, claimed.any_iteration and 1 or 0,
+}

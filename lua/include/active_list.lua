@@ -15,11 +15,24 @@ local function read_active(keys, meta, leaving)
   if ids.err or #ids > limit then
     return nil
   end
-  local position = {}
-  for i, job_id in ipairs(ids) do
-    position[job_id] = i
+  return { ids = ids, oldest = #ids, position = nil }
+end
+
+--- Where a job is in the list that was read. Most jobs leave in the order in which they came, from the end; once one
+--- does not, their positions are looked up.
+local function find_in_active(list, job_id)
+  local ids = list.ids
+  if not list.position then
+    if ids[list.oldest] == job_id then
+      list.oldest = list.oldest - 1
+      return list.oldest + 1
+    end
+    list.position = {}
+    for i = 1, list.oldest do
+      list.position[ids[i]] = i
+    end
   end
-  return { ids = ids, position = position }
+  return list.position[job_id]
 end
 
 --- Take one job out; returns whether it was there. The list that was read is written by `write_active`.
@@ -27,10 +40,12 @@ local function take_from_active(keys, list, job_id)
   if not list then
     return redis.call('LREM', keys.active, '-1', job_id) > 0
   end
-  local position = list.position[job_id]
+  local position = find_in_active(list, job_id)
   if position then
     list.ids[position] = false
-    list.position[job_id] = nil
+    if list.position then
+      list.position[job_id] = nil
+    end
   end
   return position ~= nil
 end
@@ -38,6 +53,9 @@ end
 --- Write what is left of the list that was read, if any.
 local function write_active(keys, list)
   if not list then
+    return
+  elseif not list.position and list.oldest > 0 then
+    redis.call('LTRIM', keys.active, 0, list.oldest - 1) -- all that left were the oldest
     return
   end
   local left = {}

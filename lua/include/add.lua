@@ -43,7 +43,7 @@ local function number_jobs(keys, jobs)
   end
   local last = #numbered > 0 and redis.call('INCRBY', keys.id, #numbered) or 0
   for i, job in ipairs(numbered) do
-    job.number = integer(last - #numbered + i)
+    job.number = string.format('%d', last - #numbered + i) -- `integer` remembers, for nothing here
   end
   return #numbered
 end

@@ -7,10 +7,10 @@ local SCAN_STEP = 50
 
 --- Up to `count` ids of the wait list in order of service, after the first `offset`.
 local function peek_waiting(keys, offset, count)
-  local newest_first = redis.call('LRANGE', keys.wait, -(offset + count), -(offset + 1))
-  local job_ids = {}
-  for i = #newest_first, 1, -1 do
-    job_ids[#job_ids + 1] = newest_first[i]
+  local job_ids = redis.call('LRANGE', keys.wait, -(offset + count), -(offset + 1)) -- the newest first
+  local length = #job_ids
+  for i = 1, math.floor(length / 2) do
+    job_ids[i], job_ids[length + 1 - i] = job_ids[length + 1 - i], job_ids[i]
   end
   return job_ids
 end
@@ -26,17 +26,16 @@ local function peek_prioritized(keys, offset, count)
   return job_ids, scores
 end
 
---- Read a job that may be claimed: id key fields, and what decides about the claim. False for what is no job and is
---- dropped: a marker of old versions, which begins with 0:, and an id without a hash, of which upstream would make a
---- ghost. score: its place in the prioritized set, if it is there.
-local function read_candidate(keys, job_id, score)
-  local beginning = string.match(job_id, '^(%w+):')
+--- Read a job that may be claimed: id key fields, and what it tells of earlier runs; also whether it is a suspect,
+--- and whether a scheduler made it. False for what is no job and is dropped: a marker of old versions, which begins with 0:, and an id without a hash, of which
+--- upstream would make a ghost.
+local function read_candidate(keys, job_id)
   local job_key = keys.prefix .. job_id
-  local fields = beginning ~= '0' and redis.pcall('HGETALL', job_key) or {}
+  local fields = string.sub(job_id, 1, 2) ~= '0:' and redis.pcall('HGETALL', job_key) or {}
   if #fields == 0 then
     return false
   end
-  local starts, has_run, is_suspect, is_doomed = nil, false, false, false
+  local starts, has_run, is_suspect, is_doomed, is_iteration = nil, false, false, nil, false
   for i = 1, #fields, 2 do
     local name = fields[i]
     if name == 'ats' then
@@ -47,12 +46,13 @@ local function read_candidate(keys, job_id, score)
       is_suspect = (tonumber(fields[i + 1]) or 0) > 0
     elseif name == 'defa' then
       is_doomed = true
+    elseif name == 'rjk' then
+      is_iteration = true
     end
   end
   return {
-    id = job_id, key = job_key, fields = fields, starts = starts, has_run = has_run, is_suspect = is_suspect,
-    is_doomed = is_doomed, is_iteration = beginning == 'repeat', score = score,
-  }
+    id = job_id, key = job_key, fields = fields, starts = starts, has_run = has_run, is_doomed = is_doomed,
+  }, is_suspect, is_iteration
 end
 
 --- Whether the job was active when a worker died: a look at one field, because a claim may pass by hundreds.
@@ -71,21 +71,26 @@ local function sort_candidates(keys, choice, job_ids, scores, room, suspects)
     elseif suspects <= 0 and has_stalled(keys, job_id) then
       choice.skipped[#choice.skipped + 1] = { id = job_id, score = score }
     else
-      local candidate = read_candidate(keys, job_id, score)
+      local candidate, is_suspect, is_iteration = read_candidate(keys, job_id)
       if candidate then
-        suspects = candidate.is_suspect and suspects - 1 or suspects
-        choice.jobs[#choice.jobs + 1] = candidate
-        choice.any_iteration = choice.any_iteration or candidate.is_iteration
+        local n = #choice.jobs + 1
+        choice.jobs[n], choice.job_ids[n] = candidate, job_id
+        if is_suspect then
+          suspects, choice.suspects = suspects - 1, choice.suspects + 1
+        end
+        choice.any_iteration = choice.any_iteration or is_iteration
       end
     end
   end
   return #job_ids, suspects
 end
 
---- Choose up to `room` jobs, of which at most `suspects` were active when a worker died. Returns the choice: jobs, the
---- skipped, how many ids of each place it covers, and whether there are no more.
+--- Choose up to `room` jobs, of which at most `suspects` were active when a worker died. Returns the choice: jobs and
+--- their ids, the skipped, how many suspects are among them, how many ids of each place it covers, and whether there are no more.
 local function choose_jobs(keys, room, suspects)
-  local choice = { jobs = {}, skipped = {}, waiting = 0, prioritized = 0, ran_empty = false, any_iteration = false }
+  local choice = {
+    jobs = {}, job_ids = {}, skipped = {}, suspects = 0, waiting = 0, prioritized = 0, ran_empty = false, any_iteration = false,
+  }
   local place, peek, taken = 'waiting', peek_waiting, 0
   while #choice.jobs < room and choice.waiting + choice.prioritized < CLAIM_SCAN and not choice.ran_empty do
     local wanted = room - #choice.jobs
@@ -119,12 +124,8 @@ end
 --- Move the chosen jobs to active. They leave their old place last, so that none is lost if the call fails. The counter
 --- of priorities starts anew when their set has run empty.
 local function take_chosen(keys, choice)
-  local job_ids = {}
-  for n, job in ipairs(choice.jobs) do
-    job_ids[n] = job.id
-  end
-  if #job_ids > 0 then
-    redis.call('LPUSH', keys.active, unpack(job_ids))
+  if #choice.job_ids > 0 then
+    redis.call('LPUSH', keys.active, unpack(choice.job_ids))
   end
   if choice.waiting > 0 then
     redis.call('LTRIM', keys.wait, 0, -(choice.waiting + 1))

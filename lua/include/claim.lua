@@ -48,36 +48,28 @@ local function activate(keys, candidate, token, worker, processed_on)
   end
 end
 
---- The token of the n-th claim (from 1): numbered, or as given for a single claim.
-local function claim_token(worker, n)
-  if worker.first_token < 0 then
-    return worker.token
-  end
-  return worker.token .. ':' .. integer(worker.first_token + n - 1)
-end
-
---- Lock the chosen jobs; returns rows of id, token, flat fields.
+--- Lock the chosen jobs; returns rows of id, number of the token, flat fields.
 local function activate_all(keys, chosen, worker, now)
   local claimed, processed_on = {}, integer(now)
   worker.lock_text = integer(worker.lock_ms)
   for n, candidate in ipairs(chosen) do
-    local token = claim_token(worker, n)
-    activate(keys, candidate, token, worker, processed_on)
-    claimed[n] = { candidate.id, token, candidate.fields }
+    local number = token_number(worker.first_token, n)
+    activate(keys, candidate, claim_token(worker.token, number), worker, processed_on)
+    claimed[n] = { candidate.id, number, candidate.fields }
   end
   return claimed
 end
 
---- Claim up to `limit` jobs; due ones were promoted before. Returns them, how long the rate limit forbids more (ms), and
---- whether the queue has run out of ready jobs that may start (false when it is paused, limited or at its concurrency);
---- also whether an iteration of a scheduler is among them.
+--- Claim up to `limit` jobs; due ones were promoted before. Returns rows: the jobs; job_ids; limit_ms: how long the rate
+--- limit forbids more; ran_out: whether no ready jobs are left that may start (false when the queue is paused, limited or
+--- at its concurrency); suspects: how many of the jobs stalled before; any_iteration: whether a scheduler made one of them.
 local function claim_jobs(keys, meta, worker, limit, now)
   local limit_ms, allowance, duration = 0, nil, nil
   if meta.max or worker.limiter_max > 0 then
     limit_ms, allowance, duration = rate_limit(keys, meta, worker)
   end
   if limit_ms > 0 or is_blocked(keys, meta) then
-    return {}, limit_ms, false, false
+    return { rows = {}, job_ids = {}, limit_ms = limit_ms, ran_out = false, suspects = 0, any_iteration = false }
   end
   local room = math.min(limit, allowance or limit)
   if meta.concurrency then
@@ -92,16 +84,10 @@ local function claim_jobs(keys, meta, worker, limit, now)
     spend_limit(keys, choice.jobs, duration)
   end
   take_chosen(keys, choice)
-  return claimed, 0, #claimed < room, choice.any_iteration
-end
-
---- Ids of claimed jobs, for the record.
-local function claimed_ids(claimed)
-  local job_ids = {}
-  for i, row in ipairs(claimed) do
-    job_ids[i] = row[1]
-  end
-  return job_ids
+  return {
+    rows = claimed, job_ids = choice.job_ids, limit_ms = 0, ran_out = #claimed < room,
+    suspects = choice.suspects, any_iteration = choice.any_iteration,
+  }
 end
 
 --- Put the markers back for another worker: work that is ready, and the next delayed job.

@@ -8,6 +8,25 @@ local function record_key(prefix, sender)
   return prefix .. 'pyq:x:' .. sender
 end
 
+--- Codes for a record: their number where all are 0, because a number costs more to encode than all else about it.
+local function shorten(codes)
+  for _, code in ipairs(codes) do
+    if code ~= 0 then
+      return codes
+    end
+  end
+  return #codes
+end
+
+--- Codes from a record.
+local function lengthen(codes)
+  local all = {}
+  for i = 1, type(codes) == 'number' and codes or 0 do
+    all[i] = 0
+  end
+  return type(codes) == 'number' and all or codes
+end
+
 --- Nothing when the call is new; its record when it was applied already; a code when it is older than the last one.
 --- Sequence 0 keeps no record.
 local function recall_exchange(prefix, sender, sequence)
@@ -19,13 +38,18 @@ local function recall_exchange(prefix, sender, sequence)
   if last > sequence then
     return nil, STALE_EXCHANGE
   end
-  return last == sequence and cjson.decode(text) or nil, 0
+  if last < sequence then
+    return nil, 0
+  end
+  local record = cjson.decode(text)
+  record.c = lengthen(record.c)
+  return record, 0
 end
 
---- Remember what this call did, in the place of the call before it.
+--- Remember what this call did, in the place of the call before it. record.c: a code per row.
 local function record_exchange(prefix, sender, sequence, ttl_ms, record)
   if sequence > 0 then
-    record.s = sequence
+    record.s, record.c = sequence, shorten(record.c)
     redis.call('SET', record_key(prefix, sender), cjson.encode(record), 'PX', ttl_ms)
   end
 end

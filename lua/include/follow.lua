@@ -49,7 +49,7 @@ local function follow(keys, meta, job_id, fields, now)
   }, now) ~= 'legacy'
 end
 
---- See to the next iterations of claimed jobs (rows of id, token, fields), and say so in their fields.
+--- See to the next iterations of claimed jobs (rows of id, number, fields), and say so in their fields.
 local function follow_claimed(keys, meta, claimed, now)
   local followed = 0
   for _, row in ipairs(claimed) do

@@ -1,5 +1,5 @@
 --- An exchange that was applied already: the same codes, and the claimed jobs as they are now.
---- @include clock exchange
+--- @include locks exchange
 
 --- Jobs whose lock ran out since then belong to others and are left out; the locks of the rest start anew.
 --- `next_delayed` is now: the sender should ask again at once.
@@ -7,14 +7,12 @@ local function replay_exchange(keys, record, worker, now)
   local claimed = {}
   for n, job_id in ipairs(record.j) do
     local job_key = keys.prefix .. job_id
-    local token = worker.token
-    if record.t >= 0 then
-      token = worker.token .. ':' .. integer(record.t + n - 1)
-    end
+    local number = token_number(record.t, n)
+    local token = claim_token(worker.token, number)
     if token == redis.call('GET', job_key .. ':lock') then
       redis.call('SET', job_key .. ':lock', token, 'PX', worker.lock_ms)
-      claimed[#claimed + 1] = { job_id, token, redis.call('HGETALL', job_key) }
+      claimed[#claimed + 1] = { job_id, number, redis.call('HGETALL', job_key) }
     end
   end
-  return { now, record.c, claimed, now, 0 }
+  return { now, record.c, claimed, now, 0, #claimed, 1 }
 end

@@ -12,20 +12,18 @@ local function new_batch()
   }
 end
 
---- The locks and children of all jobs in two commands. Returns job_keys, lock_keys and locks (their values), in order;
---- and whether any job has children.
+--- The locks and children of all jobs in two commands. Returns the locks' keys and values, in order; and whether any job
+--- has children.
 local function read_ahead(keys, outcomes)
-  local job_keys, lock_keys, child_keys = {}, {}, {}
+  local lock_keys, child_keys = {}, {}
   for i, outcome in ipairs(outcomes) do
     local job_key = keys.prefix .. outcome.id
-    job_keys[i] = job_key
+    outcome.key = job_key
     lock_keys[i] = job_key .. ':lock'
     child_keys[i * 2 - 1] = job_key .. ':dependencies'
     child_keys[i * 2] = job_key .. ':unsuccessful'
   end
-  local locks = redis.call('MGET', unpack(lock_keys))
-  return { job_keys = job_keys, lock_keys = lock_keys, locks = locks },
-    redis.call('EXISTS', unpack(child_keys)) > 0
+  return lock_keys, redis.call('MGET', unpack(lock_keys)), redis.call('EXISTS', unpack(child_keys)) > 0
 end
 
 --- Set that a kind of outcome puts its job into; the others put it into its line.
@@ -103,15 +101,15 @@ local function settle_jobs(q, outcomes, metrics_points)
     return codes, 0
   end
   q.batch.active = read_active(q.keys, q.meta, #outcomes)
-  local read, has_children = read_ahead(q.keys, outcomes)
+  local lock_keys, locks, has_children = read_ahead(q.keys, outcomes)
   q.has_children = has_children
   -- One job alone tells its parent at once, in upstream's order; and so does a call that also settles parents.
   q.batch.families = #outcomes > 1 and not has_children and {} or nil
   local job = {} -- one table for all: what it says holds until the next job
   for i, outcome in ipairs(outcomes) do
     outcome.details = read_details(outcome.details)
-    job.row, job.key, job.lock_key = i, read.job_keys[i], read.lock_keys[i]
-    job.lock = not q.batch.unlocked[outcome.id] and read.locks[i]
+    job.row, job.key, job.lock_key = i, outcome.key, lock_keys[i]
+    job.lock = not q.batch.unlocked[outcome.id] and locks[i]
     local handled, code = pcall(settle_job, q, job, outcome)
     codes[i] = handled and code or error_text(code)
   end

@@ -37,7 +37,7 @@ async def test_a_claimed_job_is_locked_and_handed_out(bench: Bench) -> None:
     ran = await bench.run("settle_and_claim", **exchange(claim=1))
 
     fields = [part for pair in started().items() for part in pair]
-    assert ran.reply == [NOW, [], [["1", "w:0", fields]], 0, 0]
+    assert ran.reply == [NOW, [], [["1", 0, fields]], 0, 0, 0, 0]
     assert ran.keys == {"1": started(), "1:lock": "w:0", "active": ["1"], "wait": ["2"], "marker": READY}
     assert ran.ttls == {"1:lock": 30}
     assert ran.events == [event("active", jobId="1", prev="waiting")]
@@ -59,7 +59,7 @@ async def test_jobs_are_served_in_order_under_numbered_tokens(bench: Bench) -> N
 
     ran = await bench.run("settle_and_claim", **exchange(claim=2, first_token=7))
 
-    assert [(row[0], row[1]) for row in ran.reply[2]] == [("1", "w:7"), ("2", "w:8")]
+    assert [(row[0], row[1]) for row in ran.reply[2]] == [("1", 7), ("2", 8)]
     assert (ran.keys["active"], ran.keys["wait"]) == (["2", "1", "x"], ["3"])
 
 
@@ -68,7 +68,7 @@ async def test_a_single_claim_may_use_a_token_as_it_is(bench: Bench) -> None:
 
     ran = await bench.run("settle_and_claim", **exchange(claim=1, token="mine", first_token=-1))
 
-    assert (ran.reply[2][0][1], ran.keys["1:lock"]) == ("mine", "mine")
+    assert (ran.reply[2][0][1], ran.keys["1:lock"]) == (-1, "mine")
 
 
 async def test_the_token_0_takes_no_lock(bench: Bench) -> None:
@@ -115,7 +115,7 @@ async def test_an_empty_queue_says_when_the_next_delayed_job_is_due(bench: Bench
 
     ran = await bench.run("settle_and_claim", **exchange(claim=1))
 
-    assert (ran.reply, ran.keys, ran.events) == ([NOW, [], [], NOW + 7, 0], {}, [])
+    assert (ran.reply, ran.keys, ran.events) == ([NOW, [], [], NOW + 7, 0, 0, 0], {}, [])
 
 
 @pytest.mark.parametrize(("claim", "due"), [(1, 0), (2, NOW + 7)])
@@ -176,7 +176,7 @@ async def test_a_blocked_queue_hands_out_nothing_but_promotes(bench: Bench, keys
 
     ran = await bench.run("settle_and_claim", **exchange(claim=5))
 
-    assert ran.reply == [NOW, [], [], 0, 0]
+    assert ran.reply == [NOW, [], [], 0, 0, 0, 0]
     assert ran.keys == {"delayed": [("3", float((NOW + 9) * 4096))], "wait": ["2", "1"]}
 
 
@@ -279,7 +279,7 @@ async def test_more_active_jobs_than_the_concurrency_allow_none(bench: Bench) ->
 
     ran = await bench.run("settle_and_claim", **exchange(claim=1))
 
-    assert (ran.reply, ran.keys) == ([NOW, [], [], 0, 0], {})
+    assert (ran.reply, ran.keys) == ([NOW, [], [], 0, 0, 0, 0], {})
 
 
 def suspect(*job_ids: str, **fields: str) -> dict[str, Any]:
@@ -321,7 +321,15 @@ async def test_suspects_that_are_left_hide_neither_delayed_jobs_nor_themselves(b
 
     ran = await bench.run("settle_and_claim", **exchange(claim=1, suspects=0))
 
-    assert (ran.reply, ran.keys) == ([NOW, [], [], NOW + 7, 0], {})
+    assert (ran.reply, ran.keys) == ([NOW, [], [], NOW + 7, 0, 0, 0], {})
+
+
+async def test_the_reply_tells_how_many_suspects_there_are_and_whether_a_scheduler_made_a_job(bench: Bench) -> None:
+    await bench.seed({**ready("1", "2", "3"), **suspect("1", "2")})
+    assert (await bench.run("settle_and_claim", **exchange(claim=3))).reply[5:] == [2, 0]
+
+    await bench.seed({**ready("4", "repeat:s:5"), **jobs("repeat:s:5", rjk="s")})
+    assert (await bench.run("settle_and_claim", **exchange(claim=2))).reply[5:] == [0, 1]
 
 
 async def test_a_call_looks_past_500_suspects_only(bench: Bench) -> None:
@@ -364,7 +372,7 @@ async def test_a_rate_limit_bounds_a_claim(
 
     ran = await bench.run("settle_and_claim", **exchange(claim=5, **limiter))
 
-    assert (ids(ran), ran.reply[3:]) == (["1", "2"], [0, 0])
+    assert (ids(ran), ran.reply[3:5]) == (["1", "2"], [0, 0])
     assert ran.keys["limiter"] == used
     assert ran.ttls["limiter"] == window_s
 

@@ -9,7 +9,7 @@ import pytest
 
 from pyqueue.errors import RedisRefused
 from tests.support.script_bench import NOW, Bench, Zset
-from tests.support.script_rows import STACK, active, event, exchange, running, settled, stored
+from tests.support.script_rows import STACK, TOKEN, active, event, exchange, running, settled, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +33,7 @@ async def test_an_exchange_without_anything_to_do_changes_nothing(bench: Bench) 
 
     ran = await bench.run("settle_and_claim", **exchange())
 
-    assert (ran.reply, ran.keys, ran.events) == ([NOW, [], [], NOW + 7, 0], {}, [])
+    assert (ran.reply, ran.keys, ran.events) == ([NOW, [], [], NOW + 7, 0, 0, 0], {}, [])
 
 
 async def test_every_kind_of_outcome_is_settled_in_one_call(bench: Bench) -> None:
@@ -46,7 +46,7 @@ async def test_every_kind_of_outcome_is_settled_in_one_call(bench: Bench) -> Non
     ran = await bench.run("settle_and_claim", rows, **exchange())
 
     end = {"finishedOn": str(NOW), "atm": "1"}
-    assert ran.reply == [NOW, [0] * len(KINDS), [], NOW + 1000, 0]
+    assert ran.reply == [NOW, [0] * len(KINDS), [], NOW + 1000, 0, 0, 0]
     assert ran.keys == {
         **{f"{job_id}:lock": None for job_id in ids.values()},
         "active": None,
@@ -80,9 +80,34 @@ async def test_50_outcomes_and_50_claims_keep_their_order(bench: Bench) -> None:
     ran = await bench.run("settle_and_claim", rows, **exchange(claim=50))
 
     assert ran.reply[1] == [0] * 50
-    assert [(row[0], row[1]) for row in ran.reply[2]] == [(job_id, f"w:{n}") for n, job_id in enumerate(ready)]
+    assert [(row[0], row[1]) for row in ran.reply[2]] == [(job_id, n) for n, job_id in enumerate(ready)]
     assert ran.keys["active"] == list(reversed(ready))
     assert [entry["jobId"] for entry in ran.events] == done + ready
+
+
+LEAVING = {
+    "all": "123456789",
+    "oldest": "12345",
+    "oldest, then others": "123597",
+    "newest": "9876",
+    "others, then oldest": "41235",
+    "with a stranger": "12x34",
+    "none": "xyzu",
+    "one twice": "123314",
+}
+
+
+@pytest.mark.parametrize("leaving", LEAVING.values(), ids=LEAVING)
+async def test_jobs_leave_the_active_list_in_any_order(bench: Bench, leaving: str) -> None:
+    await bench.seed({**active(*"123456789"), **dict.fromkeys("xyzu", running())})
+    await bench.client.mset({f"{bench.base}{job_id}:lock": TOKEN for job_id in "xyzu"})
+
+    ran = await bench.run("settle_and_claim", [settled(job_id, "returned") for job_id in leaving], **exchange())
+
+    left = list(dict.fromkeys(job_id for job_id in leaving if job_id.isdigit()))
+    stayed = [job_id for job_id in "987654321" if job_id not in left]
+    assert await bench.client.lrange(f"{bench.base}active", 0, -1) == stayed
+    assert (ran.keys.get("wait") or []) == left
 
 
 async def test_a_bad_job_spoils_no_other(bench: Bench) -> None:
@@ -141,7 +166,7 @@ async def test_a_job_may_be_claimed_again_in_the_call_that_retries_it(bench: Ben
 
     again = running(failedReason="boom", stacktrace=STACK, atm="1") | {"ats": "2", "processedOn": str(NOW)}
     assert ran.reply[1] == [0]
-    assert [(row[0], row[1]) for row in ran.reply[2]] == [("1", "w:0")]
+    assert [(row[0], row[1]) for row in ran.reply[2]] == [("1", 0)]
     assert ran.keys == {"1": again, "1:lock": "w:0", "marker": READY}
     assert ran.events == [
         event("waiting", jobId="1", prev="active"),
@@ -154,7 +179,7 @@ async def test_a_settled_job_makes_room_for_a_claim(bench: Bench) -> None:
 
     ran = await bench.run("settle_and_claim", [settled("1", "completed", "42")], **exchange(claim=2))
 
-    assert ([row[0] for row in ran.reply[2]], ran.reply[3:]) == (["2"], [0, 0])
+    assert ([row[0] for row in ran.reply[2]], ran.reply[3:5]) == (["2"], [0, 0])
     assert ran.keys["wait"] == ["3"]
 
 
@@ -192,7 +217,7 @@ async def test_a_claim_alone_never_says_drained(bench: Bench) -> None:
 
     ran = await bench.run("settle_and_claim", **exchange(claim=1))
 
-    assert (ran.reply, ran.keys, ran.events) == ([NOW, [], [], 0, 0], {}, [])
+    assert (ran.reply, ran.keys, ran.events) == ([NOW, [], [], 0, 0, 0, 0], {}, [])
 
 
 async def test_several_finishes_say_drained_once_and_last(bench: Bench) -> None:

@@ -18,7 +18,7 @@ async def test_a_completed_job_is_kept_with_its_value(bench: Bench) -> None:
 
     ran = await bench.run("settle_and_claim", [settled("1", "completed", "42")], **exchange())
 
-    assert ran.reply == [NOW, [0], [], 0, 0]
+    assert ran.reply == [NOW, [0], [], 0, 0, 0, 0]
     assert ran.keys == {
         "1": running(returnvalue="42", finishedOn=str(NOW), atm="1"),
         "1:lock": None,
@@ -79,7 +79,7 @@ async def test_settling_alone_tells_when_the_next_delayed_job_is_due(bench: Benc
 
     ran = await bench.run("settle_and_claim", [settled("1", "completed", "42")], **exchange())
 
-    assert ran.reply == [NOW, [0], [], NOW + 7, 0]
+    assert ran.reply == [NOW, [0], [], NOW + 7, 0, 0, 0]
 
 
 async def test_the_job_is_taken_from_the_end_of_active(bench: Bench) -> None:

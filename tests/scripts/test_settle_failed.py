@@ -29,7 +29,7 @@ async def test_a_failed_job_is_kept_with_its_reason(bench: Bench) -> None:
 
     ran = await bench.run("settle_and_claim", [failed(attempts=3)], **exchange())
 
-    assert ran.reply == [NOW, [0], [], 0, 0]
+    assert ran.reply == [NOW, [0], [], 0, 0, 0, 0]
     assert ran.keys == {
         "1": failure(finishedOn=str(NOW), atm="1"),
         "1:lock": None,
@@ -114,7 +114,7 @@ async def test_a_retried_job_goes_to_the_back_and_spends_an_attempt(bench: Bench
 
     ran = await bench.run("settle_and_claim", [failed("retried")], **exchange())
 
-    assert ran.reply == [NOW, [0], [], 0, 0]
+    assert ran.reply == [NOW, [0], [], 0, 0, 0, 0]
     assert ran.keys == {
         "1": failure({"atm": "2"}),
         "1:lock": None,
@@ -201,7 +201,7 @@ async def test_a_backoff_delays_the_job_and_spends_an_attempt(bench: Bench) -> N
 
     ran = await bench.run("settle_and_claim", [failed("backoff", number=1000)], **exchange())
 
-    assert ran.reply == [NOW, [0], [], NOW + 1000, 0]
+    assert ran.reply == [NOW, [0], [], NOW + 1000, 0, 0, 0]
     assert ran.keys == {
         "1": failure({"atm": "2", "delay": "1000"}),
         "1:lock": None,

@@ -66,7 +66,7 @@ async def test_a_value_is_handed_to_the_parent_which_is_released_in_front(bench:
 
     ran = await bench.run("settle_and_claim", [COMPLETED], **exchange())
 
-    assert ran.reply == [NOW, [0], [], 0, 0]
+    assert ran.reply == [NOW, [0], [], 0, 0, 0, 0]
     assert ran.keys == {
         "c": running(returnvalue='{"v":1}', finishedOn=str(NOW), atm="1", **family.link),
         "c:lock": None,

@@ -22,7 +22,7 @@ async def test_a_job_delays_itself(bench: Bench, kind: str, number: int) -> None
 
     ran = await bench.run("settle_and_claim", [settled("1", kind, number=number)], **exchange())
 
-    assert ran.reply == [NOW, [0], [], NOW + 2000, 0]
+    assert ran.reply == [NOW, [0], [], NOW + 2000, 0, 0, 0]
     assert ran.keys == {
         "1": {**running(atm="1"), "delay": "2000"},
         "1:lock": None,
@@ -60,7 +60,7 @@ async def test_a_job_goes_back_to_the_front(bench: Bench, kind: str) -> None:
 
     ran = await bench.run("settle_and_claim", [settled("1", kind)], **exchange())
 
-    assert ran.reply == [NOW, [0], [], 0, 0]
+    assert ran.reply == [NOW, [0], [], 0, 0, 0, 0]
     changed = {"1": {**running(atm="1"), "ats": "0"}} if kind == "returned" else {}
     assert ran.keys == {
         **changed,
@@ -173,7 +173,7 @@ async def test_a_parent_waits_for_its_children(bench: Bench, child: str) -> None
 
     ran = await bench.run("settle_and_claim", [settled("1", "waiting_children", child)], **exchange())
 
-    assert ran.reply == [NOW, [0], [], 0, 0]
+    assert ran.reply == [NOW, [0], [], 0, 0, 0, 0]
     assert ran.keys == {
         "1:lock": None,
         "active": None,

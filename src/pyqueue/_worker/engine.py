@@ -22,7 +22,6 @@ from typing import NamedTuple
 import anyio
 
 from pyqueue._redis.outage import Outage, is_outage
-from pyqueue._store.record import Field
 from pyqueue._store.sender import Sender
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, Unanswered, settle_and_claim
 from pyqueue._store.store import Store
@@ -43,14 +42,12 @@ from pyqueue.outcomes import RateLimited, Returned
 class Landing(NamedTuple):
     """The reply to one exchange, before anything was done about it.
 
-    batch: the jobs it settled. lease_until: until when (monotonic seconds) the claimed jobs are locked. suspects: how
-    many of them were active when a worker died, at most.
+    batch: the jobs it settled. lease_until: until when (monotonic seconds) the claimed jobs are locked.
     """
 
     batch: list[Held]
     reply: ExchangeReply
     lease_until: float
-    suspects: int
 
 
 class Engine:
@@ -187,7 +184,7 @@ class Engine:
 
     def _situation(self, landing: Landing | None) -> Situation:
         isolate = self._isolate > 0
-        starting, suspects = (0, 0) if landing is None else (len(landing.reply.claimed), landing.suspects)
+        starting, suspects = (0, 0) if landing is None else (len(landing.reply.rows), landing.reply.suspects)
         return Situation(
             finished=min(len(self._finished), 1 if isolate else MAX_OUTCOMES),
             free_slots=self._slots.free - starting,
@@ -234,10 +231,9 @@ class Engine:
         self._isolate = max(0, self._isolate - len(batch))
         self.supply.note(reply, asked=exchange.claim, wakes=wakes)
         self._look_for_work()
-        await self._iterations.follow(reply.claimed)
-        lease_until = max(began + self._claim.lock_ms / 1000, self._leases.answered())
-        suspects = sum(Field.STALLED_COUNT in one.fields for one in reply.claimed)
-        return Landing(batch, reply, lease_until, suspects)
+        if reply.any_iteration:
+            await self._iterations.follow(reply.claimed)
+        return Landing(batch, reply, max(began + self._claim.lock_ms / 1000, self._leases.answered()))
 
     def _land(self, landing: Landing) -> None:
         """Take what an exchange has brought: the ends of its jobs, and new ones."""
@@ -285,7 +281,7 @@ class Engine:
         await anyio.sleep(self._outage.failed(error))
 
     def _announce_drained(self, reply: ExchangeReply) -> None:
-        if reply.claimed:
+        if reply.rows:
             self._announced_drained = False
         elif not (self.supply.is_ready or reply.limit_ms or self._announced_drained):
             self._announced_drained = True
