@@ -196,7 +196,7 @@ def script_findings(name: str, sources: dict[str, Source]) -> Iterator[Finding]:
     except (ScriptHeaderError, FileNotFoundError) as error:
         yield Finding(source.path, 1, str(error))
         return
-    includes = [sources[f"include/{include}"] for include in script.includes]
+    includes = in_order(source, sources)
     yield from bytecode_findings(script, source, includes)
     reached = {key for include in includes for key in include.header.uses}
     reached |= {token.text for token in source.fields_of("keys")}
@@ -211,36 +211,47 @@ def script_findings(name: str, sources: dict[str, Source]) -> Iterator[Finding]:
 
 
 def bytecode_findings(script: Script, source: Source, includes: list[Source]) -> Iterator[Finding]:
-    """Compile a script as the server would, and examine every function in it."""
+    """Compile a script, part after part as the files have them, and examine every function in it."""
+    bindings = scripts.bindings(source.header)
     try:
-        functions = list(compile_lua(script.text))
+        functions = list(compile_lua("\n".join([*(i.header.body for i in includes), bindings, source.header.body])))
+        list(compile_lua(script.text))  # as the server gets it
     except _LUA.LuaError as error:
         problem = re.search(r"script:(\d+): (.*)", str(error))
-        path, line = locate(int(problem[1]) if problem else 1, script, source, includes)
+        path, line = locate(int(problem[1]) if problem else 1, bindings, source, includes)
         yield Finding(path, line, f"script {script.name} does not compile: {problem[2] if problem else error}")
         return
     for function in functions:
-        path, line = locate(function.line, script, source, includes)
+        path, line = locate(function.line, bindings, source, includes)
         if function.parameters > PARAMETERS:
             yield Finding(path, line, f"a function with {function.parameters} parameters, the limit is {PARAMETERS}")
         for name, at in function.globals_written:
-            yield Finding(*locate(at, script, source, includes), f"global {name} is written")
+            yield Finding(*locate(at, bindings, source, includes), f"global {name} is written")
         for name, at in function.globals_read:
-            path, line = locate(at, script, source, includes)
+            path, line = locate(at, bindings, source, includes)
             if name in INPUT and line == 0:
                 continue
             if name not in GLOBALS:
                 yield Finding(path, line, f"global {name} is read" + (" outside the bindings" if name in INPUT else ""))
 
 
-def locate(line: int, script: Script, source: Source, includes: list[Source]) -> tuple[Path, int]:
-    """File and line of a line of the assembled text; line 0 of the script for the generated bindings."""
+def in_order(source: Source, sources: dict[str, Source]) -> list[Source]:
+    """Everything that a script includes, what is needed first."""
+    found: dict[str, Source] = {}
+    for name in source.header.includes:
+        include = sources[f"include/{name}"]
+        found |= {needed.header.name: needed for needed in in_order(include, sources)} | {name: include}
+    return list(found.values())
+
+
+def locate(line: int, bindings: str, source: Source, includes: list[Source]) -> tuple[Path, int]:
+    """File and line of a line of all parts together; line 0 of the script for the generated bindings."""
     for include in includes:
         if line <= include.body_lines:
             return include.path, include.first_line + line - 1
         line -= include.body_lines
-    bindings = script.text.count("\n") - source.body_lines - sum(include.body_lines for include in includes)
-    return (source.path, 0) if line <= bindings else (source.path, source.first_line + line - bindings - 1)
+    line -= bindings.count("\n") + 1
+    return source.path, source.first_line + line - 1 if line > 0 else 0
 
 
 def unreached(sources: dict[str, Source]) -> Iterator[Finding]:

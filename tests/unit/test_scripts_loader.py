@@ -36,7 +36,7 @@ WHOLE = """\
 --- @include one two
 
 local x = limit
-return x
+return one() + two()
 """
 
 
@@ -88,7 +88,7 @@ def test_every_part_of_a_header_is_read(whole: Script) -> None:
     assert header.rows == ("jobs", ("id", "size:int"))
     assert header.returns == "ids"
     assert header.includes == ("one", "two")
-    assert header.body == "local x = limit\nreturn x"
+    assert header.body == "local x = limit\nreturn one() + two()"
 
 
 def test_a_script_knows_what_its_includes_add(whole: Script) -> None:
@@ -101,17 +101,41 @@ def test_a_script_knows_what_its_includes_add(whole: Script) -> None:
 
 def test_includes_come_once_dependencies_first_and_before_the_bindings(whole: Script) -> None:
     assert whole.includes == ("two", "one")
-    marks = ["function two()", "function one()", "wait = KEYS[1]", "meta = KEYS[2]", "ARGV[1]", "return x"]
+    marks = [
+        "two = function()",
+        "one = function()",
+        "wait = KEYS[1]",
+        "meta = KEYS[2]",
+        "ARGV[1]",
+        "return includes.one()",
+    ]
     places = [whole.text.index(mark) for mark in marks]
     assert places == sorted(places)
-    assert whole.text.count("function two()") == 1
+    assert whole.text.count("two = function()") == 1
+
+
+def test_functions_that_a_script_does_not_reach_are_left_out(write: Write) -> None:
+    body = "local function one() return two() end\nlocal function three()\n  return one()\nend\n"
+    write(
+        script="--- Script.\n--- @include one\nlocal four = { one = 1 }\nreturn { one(), four.one }",
+        include_one=f"--- One.\n--- @include two\n{body}",
+        include_two=include("two"),
+    )
+
+    text = scripts.load("script").text
+
+    assert ("one = function()" in text, "two = function()" in text, "three = function()" in text) == (True, True, False)
+    assert _run(scripts.load("script")) == [1, 1]
 
 
 def test_names_are_bound_to_keys_and_arguments(whole: Script) -> None:
-    assert "local prefix = ARGV[1]\nkeys.prefix = prefix\nlocal limit = tonumber(ARGV[2])" in whole.text
+    assert (
+        "local prefix = ARGV[1]\nkeys.prefix = prefix\nlocal limit = ARGV[2] == '0' and 0 or tonumber(ARGV[2])"
+        in whole.text
+    )
     assert "for i = 3, #ARGV, 2 do" in whole.text
     assert "id = ARGV[i + 0]," in whole.text
-    assert "size = tonumber(ARGV[i + 1])," in whole.text
+    assert "size = ARGV[i + 1] == '0' and 0 or tonumber(ARGV[i + 1])," in whole.text
 
 
 def test_the_hash_is_that_of_the_text(whole: Script) -> None:
@@ -303,7 +327,7 @@ def _lazy_script(write: Write, body: str) -> Script:
     write(
         script=f"--- Script.\n--- @include common rarer\n--- @lazy rare rarer\n{body}",
         include_common=(
-            "--- Common.\nlocal log = {}\nlocal function note(text) log[#log + 1] = text end\nnote('common')\n"
+            "--- Common.\nlocal log = {}\nlocal function note(text) log[#log + 1] = text end\nlog[1] = 'common'\n"
         ),
         include_rare=(
             "--- Rare.\n--- @include common\nlocal LIMIT = 7\nnote('rare')\nlocal function rare() return LIMIT end\n"

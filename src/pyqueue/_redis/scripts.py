@@ -16,7 +16,7 @@ Header lines (the leading comment block of the file):
     --- @error CODE Name text
     --- @event name ...
     --- @include name ...
-    --- @lazy name ...                 scripts only: includes that most calls do without, see `lazy_includes`; a group
+    --- @lazy name ...                 scripts only: includes that most calls do without, see `assembly`; a group
     --- @uses name ...                 includes only: fields of the keys table they touch
 """
 
@@ -30,8 +30,8 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Final
 
+from pyqueue._redis.assembly import assemble, order
 from pyqueue._redis.keys import SUFFIXES, QueueKeys
-from pyqueue._redis.lazy_includes import assemble, order
 from pyqueue.types import Arg
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -135,7 +135,7 @@ def load(name: str) -> Script:
     includes = _ordered_includes(header)
     _check_keys(header, includes)
     bodies = {include.name: include.body for include in includes}
-    text = assemble(bodies, header.lazy, f"{_bindings(header)}\n{header.body}\n")
+    text = assemble(bodies, header.lazy, f"{bindings(header)}\n{header.body}\n")
     errors = {code: error for part in (*includes, header) for code, error, _ in part.errors}
     events = sorted({event for part in (*includes, header) for event in part.events})
     return Script(
@@ -289,12 +289,13 @@ def _check_keys(header: Header, includes: Sequence[Header]) -> None:
             raise ScriptHeaderError(f"{header.name}: include {include.name} uses undeclared keys {sorted(missing)}")
 
 
-def _bindings(header: Header) -> str:
+def bindings(header: Header) -> str:
+    """The Lua that binds the names of a header to KEYS and ARGV."""
     lines = ["local keys = {"]
     lines += [f"  {name} = KEYS[{i}]," for i, (name, _, _) in enumerate(header.keys, 1)]
     lines.append("}")
     for i, (name, kind, _) in enumerate(header.args, 1):
-        value = f"tonumber(ARGV[{i}])" if kind == "int" else f"ARGV[{i}]"
+        value = _value(f"ARGV[{i}]", kind)
         lines.append(f"local {name} = {value}")
         if name == "prefix":
             lines.append("keys.prefix = prefix")  # includes build job keys from the table alone
@@ -308,6 +309,10 @@ def _row_bindings(rows: tuple[str, tuple[str, ...]], first: int) -> list[str]:
     lines = [f"local {name} = {{}}", f"for i = {first}, #ARGV, {len(fields)} do", f"  {name}[#{name} + 1] = {{"]
     for offset, row_field in enumerate(fields):
         field_name, _, kind = row_field.partition(":")
-        value = f"ARGV[i + {offset}]"
-        lines.append(f"    {field_name} = {f'tonumber({value})' if kind == 'int' else value},")
+        lines.append(f"    {field_name} = {_value(f'ARGV[i + {offset}]', kind)},")
     return [*lines, "  }", "end"]
+
+
+def _value(argument: str, kind: str) -> str:
+    # Most numbers are 0, and tonumber costs as much as ten comparisons.
+    return f"{argument} == '0' and 0 or tonumber({argument})" if kind == "int" else argument
