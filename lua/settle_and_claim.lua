@@ -51,7 +51,10 @@ local worker = {
   limiter_duration_ms = limiter_duration_ms, suspects = suspects,
 }
 
-write_even_when_full(prefix)
+local is_lone = #outcomes == 1 and outcomes[1].kind ~= 'retried' -- its first write is one that is never refused
+if not is_lone then
+  write_even_when_full(prefix)
+end
 local record, stale = recall_exchange(prefix, sender, sequence)
 if stale < 0 then
   return stale
@@ -67,6 +70,9 @@ local promoted = promote_before_retry(q, outcomes)
 local codes, finished = settle_jobs(q, outcomes, metrics_points)
 if first_token < 0 and codes[1] and codes[1] ~= 0 then
   claim = 0 -- settled by hand: the caller raises the refusal, and would lose a job that came with it
+end
+if is_lone and codes[1] ~= 0 then
+  write_even_when_full(prefix)
 end
 local claimed, due = { rows = {}, job_ids = {}, limit_ms = 0, ran_out = true, suspects = 0 }, nil
 if claim > 0 then

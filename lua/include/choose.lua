@@ -124,11 +124,15 @@ end
 --- Move the chosen jobs to active. They leave their old place last, so that none is lost if the call fails. The counter
 --- of priorities starts anew when their set has run empty.
 local function take_chosen(keys, choice)
-  if #choice.job_ids > 0 then
-    redis.call('LPUSH', keys.active, unpack(choice.job_ids))
-  end
-  if choice.waiting > 0 then
-    redis.call('LTRIM', keys.wait, 0, -(choice.waiting + 1))
+  if #choice.job_ids == 1 and choice.waiting == 1 and choice.prioritized == 0 then
+    redis.call('RPOPLPUSH', keys.wait, keys.active)
+  else
+    if #choice.job_ids > 0 then
+      redis.call('LPUSH', keys.active, unpack(choice.job_ids))
+    end
+    if choice.waiting > 0 then
+      redis.call('LTRIM', keys.wait, 0, -(choice.waiting + 1))
+    end
   end
   if choice.prioritized > 0 then
     redis.call('ZREMRANGEBYRANK', keys.prioritized, 0, choice.prioritized - 1)

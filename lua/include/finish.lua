@@ -32,13 +32,14 @@ local function tell_others(q, job, outcome)
   end
 end
 
---- Note a finished job for its set. Jobs with the same policy, one after another, share a group: the policy is applied
---- once, after all of them.
+--- Note a finished job for its set. Jobs of the same set and policy, one after another, share a group: the policy is
+--- applied once, after all of them.
 local function join_group(q, outcome)
-  local groups, keep = q.batch.groups[outcome.kind], outcome.details
+  local groups, kind, keep = q.batch.groups, outcome.kind, outcome.details
   local group = groups[#groups]
-  if not group or group.count ~= keep.keep_count or group.age_s ~= keep.keep_age_s or group.limit ~= keep.keep_limit then
-    group = { count = keep.keep_count, age_s = keep.keep_age_s, limit = keep.keep_limit, members = {} }
+  if not group or group.kind ~= kind or group.count ~= keep.keep_count or group.age_s ~= keep.keep_age_s
+    or group.limit ~= keep.keep_limit then
+    group = { kind = kind, count = keep.keep_count, age_s = keep.keep_age_s, limit = keep.keep_limit, members = {} }
     groups[#groups + 1] = group
   end
   local members = group.members
@@ -92,14 +93,14 @@ local function finish_job(q, job, outcome)
   end
   keep_finished(q, job, outcome)
   announce_end(q, job, outcome)
-  q.batch.finished[outcome.kind] = q.batch.finished[outcome.kind] + 1
+  q.batch[outcome.kind] = q.batch[outcome.kind] + 1
   return told and 0 or error_text(problem)
 end
 
---- Put the finished jobs of a call into their set, and apply their policies.
-local function keep_groups(q, target)
-  local set_key = q.keys[target]
-  for _, group in ipairs(q.batch.groups[target]) do
+--- Put the finished jobs of a call into their sets, and apply their policies.
+local function keep_groups(q)
+  for _, group in ipairs(q.batch.groups) do
+    local set_key = q.keys[group.kind]
     redis.call('ZADD', set_key, unpack(group.members))
     if group.count > 0 or group.age_s >= 0 then
       q.batch.removed = q.batch.removed + retain(q.keys, set_key, group, q.now, q.batch.removed)

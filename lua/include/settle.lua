@@ -2,13 +2,12 @@
 --- @include clock events errors markers active_list details finish siblings requeue metrics delayed
 --- @uses wait active prioritized limiter completed failed stalled metrics_completed metrics_completed_data metrics_failed metrics_failed_data
 
---- What one call collects before it writes: locks to delete, ids to unmark, finished jobs by set and policy, counts;
---- and what it knows: ids whose lock is given up, places that can be written.
+--- What one call collects before it writes: locks to delete, ids to unmark, finished jobs by set and policy, counts of
+--- those completed, failed and removed; and what it knows: ids whose lock is given up, places that can be written.
 local function new_batch()
   return {
-    locks = {}, job_ids = {}, unlocked = {}, groups = { completed = {}, failed = {} }, removed = 0,
-    finished = { completed = 0, failed = 0 }, intact = {}, any_ready = false, any_delayed = false,
-    gave_back = false,
+    locks = {}, job_ids = {}, unlocked = {}, groups = {}, completed = 0, failed = 0, removed = 0, intact = {},
+    any_ready = false, any_delayed = false, gave_back = false,
   }
 end
 
@@ -26,16 +25,20 @@ local function read_ahead(keys, outcomes)
   return lock_keys, redis.call('MGET', unpack(lock_keys)), redis.call('EXISTS', unpack(child_keys)) > 0
 end
 
---- Set that a kind of outcome puts its job into; the others put it into its line.
-local LANDS_IN = {
-  completed = 'completed', failed = 'failed', waiting_children = 'waiting_children',
-  backoff = 'delayed', delayed = 'delayed', delayed_until = 'delayed',
-}
+--- Key that a kind of outcome puts its job into: a set of its own, or a line.
+local function landing_place(kind, priority)
+  if kind == 'completed' or kind == 'failed' or kind == 'waiting_children' then
+    return kind
+  elseif kind == 'backoff' or kind == 'delayed' or kind == 'delayed_until' then
+    return 'delayed'
+  end
+  return priority > 0 and 'prioritized' or 'wait'
+end
 
 --- Fail, while the job still is active, if the place it goes to was overwritten by something else. It happens: other
 --- clients accept `wait` as the id of a job.
 local function check_place(q, job, kind)
-  local name = LANDS_IN[kind] or (job.priority > 0 and 'prioritized' or 'wait')
+  local name = landing_place(kind, job.priority)
   if not q.batch.intact[name] then
     redis.call(name == 'wait' and 'LLEN' or 'ZCARD', q.keys[name])
     q.batch.intact[name] = true
@@ -66,8 +69,8 @@ end
 
 --- Count finished jobs into the metrics of one kind. A series that was overwritten by something else counts nothing.
 local function count_into_metrics(q, target, metrics_points)
-  local keys, finished = q.keys, q.batch.finished[target]
-  if metrics_points > 0 and finished > 0 then
+  local keys, finished = q.keys, q.batch[target]
+  if finished > 0 then
     pcall(count_finished, keys['metrics_' .. target], keys['metrics_' .. target .. '_data'], finished, q.now,
       metrics_points)
   end
@@ -77,9 +80,10 @@ end
 local function flush_batch(q, metrics_points)
   local batch, keys = q.batch, q.keys
   write_active(keys, batch.active)
-  for _, target in ipairs({ 'completed', 'failed' }) do
-    keep_groups(q, target)
-    count_into_metrics(q, target, metrics_points)
+  keep_groups(q)
+  if metrics_points > 0 then
+    count_into_metrics(q, 'completed', metrics_points)
+    count_into_metrics(q, 'failed', metrics_points)
   end
   if #batch.locks > 0 then
     redis.call('DEL', unpack(batch.locks))
@@ -117,7 +121,7 @@ local function settle_jobs(q, outcomes, metrics_points)
   if q.batch.families and q.batch.families[1] then
     tell_parents(q, codes)
   end
-  return codes, q.batch.finished.completed + q.batch.finished.failed
+  return codes, q.batch.completed + q.batch.failed
 end
 
 --- A retry lets due jobs go first; returns how many there were.
