@@ -63,6 +63,15 @@ async def test_jobs_are_served_in_order_under_numbered_tokens(bench: Bench) -> N
     assert (ran.keys["active"], ran.keys["wait"]) == (["2", "1", "x"], ["3"])
 
 
+@pytest.mark.parametrize("waiting", [[], ["1"], ["2", "1"]], ids=len)
+async def test_the_counter_of_priorities_ends_with_a_claim_that_finds_no_more(bench: Bench, waiting: list[str]) -> None:
+    await bench.seed({"pc": "7", **({"wait": waiting} if waiting else {}), **jobs(*waiting)})
+
+    ran = await bench.run("settle_and_claim", **exchange(claim=3))
+
+    assert (ran.keys["pc"], sorted(ids(ran))) == (None, sorted(waiting))
+
+
 async def test_a_single_claim_may_use_a_token_as_it_is(bench: Bench) -> None:
     await bench.seed(ready("1"))
 
