@@ -107,7 +107,7 @@ end
 --- Add all jobs; returns ids and statuses in order. A status is a number, or the text of the error of this one job.
 local function add_jobs(keys, jobs, now)
   local job_ids, statuses = {}, {}
-  local q = open_places(keys, now)
+  local q = open_places(keys, now, #jobs == 1)
   if number_jobs(keys, jobs) > 0 then
     cap_with_next_event(keys, q.meta)
   end

@@ -3,9 +3,12 @@
 --- @uses wait prioritized waiting_children
 --- @event waiting waiting-children
 
---- What the jobs share that one call places in one queue.
-local function open_places(keys, now)
-  return { keys = keys, now = now, meta = read_meta(keys), line = new_line(), parents = {}, any_delayed = false, intact = {} }
+--- What the jobs share that one call places in one queue. One job alone enters its line by itself.
+local function open_places(keys, now, is_lone)
+  return {
+    keys = keys, now = now, meta = read_meta(keys), line = not is_lone and new_line(), parents = {}, any_ready = false,
+    any_delayed = false, intact = {},
+  }
 end
 
 --- Fail before a job joins those that are placed at the end, if the key for them was overwritten by something else.
@@ -29,8 +32,14 @@ local function place_job(q, job, job_id, timestamp)
     delay_job(keys, job_id, timestamp + job.delay_ms)
     q.any_delayed = true
   else
-    check_place(q, job.priority > 0 and 'prioritized' or 'wait')
-    join_line(q.line, job_id, job.priority, job.placement == 'lifo')
+    local lifo = job.placement == 'lifo'
+    if q.line then
+      check_place(q, job.priority > 0 and 'prioritized' or 'wait')
+      join_line(q.line, job_id, job.priority, lifo)
+    else
+      push_back(keys, job_id, job.priority, lifo)
+      q.any_ready = true
+    end
     emit(keys, 'waiting', 'jobId', job_id)
   end
 end
@@ -40,7 +49,7 @@ local function close_places(q)
   if #q.parents > 0 then
     redis.call('ZADD', q.keys.waiting_children, unpack(q.parents))
   end
-  if push_line(q.keys, q.line) then
+  if q.any_ready or (q.line and push_line(q.keys, q.line)) then
     mark_ready(q.keys, is_blocked(q.keys, q.meta))
   end
   if q.any_delayed then

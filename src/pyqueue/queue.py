@@ -297,12 +297,15 @@ class Queue(Generic[DataT, ResultT]):
         Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
         """
 
-        async def attempt(sender: str, sequence: int) -> AddReply:
-            await self._describe()
-            return await add_jobs(self._store, rows, sender=sender, sequence=sequence)
+        deadline = since + ADD_DEADLINE_S
 
-        left_s = since + ADD_DEADLINE_S - time.monotonic()
-        return await self._sender.send(attempt, timeout_s=left_s, try_s=ADD_TRY_S)
+        async def attempt(sender: str, sequence: int) -> AddReply:
+            # The connection keeps the bound of a try, which is a third of the cost of a timer around it.
+            timeout_s = self._sender.bound_s(ADD_TRY_S, deadline)
+            await self._describe(timeout_s)
+            return await add_jobs(self._store, rows, sender=sender, sequence=sequence, timeout_s=timeout_s)
+
+        return await self._sender.send(attempt, timeout_s=deadline - time.monotonic())
 
     def _job(self, row: AddRow, result: Added | PyqueueError, now_ms: int) -> Job[DataT, ResultT]:
         if not isinstance(result, Added):
@@ -311,12 +314,15 @@ class Queue(Generic[DataT, ResultT]):
         job.add_status = result.status
         return job
 
-    async def _describe(self) -> None:
+    async def _describe(self, timeout_s: float | None = None) -> None:
         """Write the queue's settings, once."""
-        if not self._is_described:
-            await controlling.write_meta(self._store, max_events=self.options.max_len_events, version=_VERSION)
-            self._is_described = True
-            self._timer = asyncio.get_running_loop().call_later(CHECK_AFTER_S, self._check_server)
+        if self._is_described:
+            return
+        await controlling.write_meta(
+            self._store, max_events=self.options.max_len_events, version=_VERSION, timeout_s=timeout_s
+        )
+        self._is_described = True
+        self._timer = asyncio.get_running_loop().call_later(CHECK_AFTER_S, self._check_server)
 
     def _check_server(self) -> None:
         self._check = asyncio.ensure_future(self._connection.check_server())

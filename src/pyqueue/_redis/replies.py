@@ -6,7 +6,7 @@ A client that was handed to us may decode replies and speak RESP3, so everything
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pyqueue.types import Raw
 
@@ -30,8 +30,22 @@ def pairs(reply: Sequence[Any] | Mapping[Any, Any]) -> dict[str, Raw]:
     """A hash as a dictionary, from a flat array (RESP2, scripts) or a map (RESP3)."""
     if isinstance(reply, Mapping):
         return {text(key): value for key, value in reply.items()}
-    flat = iter(reply)
-    return {text(key): value for key, value in zip(flat, flat, strict=True)}
+    return dict(zip(map(_NAMES.__getitem__, reply[::2]), reply[1::2], strict=True))
+
+
+class _Names(dict[Any, str]):
+    """Names of fields as text, remembered: a hash has few, and a worker reads the same ones all the time."""
+
+    _MOST = 1000
+
+    def __missing__(self, raw: Raw) -> str:
+        name = text(raw)
+        if len(self) < self._MOST:
+            self[raw] = name
+        return name
+
+
+_NAMES: Final = _Names()
 
 
 def _truncated(raw: Raw | float | None) -> int:

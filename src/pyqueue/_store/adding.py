@@ -50,13 +50,17 @@ class AddReply(NamedTuple):
     results: list[Added | PyqueueError]
 
 
-async def add_jobs(store: Store, rows: Sequence[AddRow], *, sender: str = "", sequence: int = 0) -> AddReply:
+async def add_jobs(
+    store: Store, rows: Sequence[AddRow], *, sender: str = "", sequence: int = 0, timeout_s: float | None = None
+) -> AddReply:
     """Add up to MAX_ADDS jobs in one round trip; about 4 commands inside Redis per job.
 
     With a sequence the same call may be sent again after a lost reply; it is then answered from its record.
     Raises StaleExchange if a newer call of this sender was applied already.
     """
-    reply = await store.call(load("add_jobs"), rows, sender=sender, sequence=sequence, record_ms=RECORD_MS)
+    reply = await store.call(
+        load("add_jobs"), rows, sender=sender, sequence=sequence, record_ms=RECORD_MS, timeout_s=timeout_s
+    )
     if isinstance(reply, int):
         raise error_from_code(reply, queue=store.keys.queue, command="add_jobs")
     now_ms, job_ids, statuses = reply

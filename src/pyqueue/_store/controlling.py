@@ -106,9 +106,11 @@ async def promote_jobs(store: Store, *, limit: int) -> int:
     return number(await store.call(load("promote_jobs"), limit=limit))
 
 
-async def write_meta(store: Store, *, max_events: int, version: str) -> None:
+async def write_meta(store: Store, *, max_events: int, version: str, timeout_s: float | None = None) -> None:
     """Tell every client of the queue how long its event stream is, and who wrote that. O(1)."""
-    await store.commands.execute("HSET", store.keys.meta, "opts.maxLenEvents", max_events, "version", version)
+    await store.commands.execute(
+        "HSET", store.keys.meta, "opts.maxLenEvents", max_events, "version", version, timeout_s=timeout_s
+    )
 
 
 async def set_concurrency(store: Store, concurrency: int) -> None:

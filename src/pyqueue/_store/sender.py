@@ -42,6 +42,10 @@ class Sender:
         self._sequence = 0
         self._outage = outage
 
+    def bound_s(self, try_s: float, deadline: float) -> float:
+        """How long a try may take: `try_s`, and in an outage no longer than until `deadline` (monotonic seconds)."""
+        return min(try_s, max(0.0, deadline - time.monotonic())) if self._outage.is_down else try_s
+
     async def send(
         self,
         attempt: Callable[[str, int], Awaitable[T]],
@@ -54,7 +58,7 @@ class Sender:
         After a connection error the same sequence is tried again, with growing jittered pauses; from then on a refusal
         of the server is no answer, either, because an earlier try may have been applied. Raises the last connection
         error once `timeout_s` has passed: whether the exchange was applied is then unknown. With `try_s` a try that
-        takes so long, or in an outage beyond that end, is a broken connection; without, the last one may end later.
+        takes longer than its bound is a broken connection; without, tries keep their own, and the last may end later.
         """
         self._sequence += 1
         deadline = time.monotonic() + min(timeout_s, RESEND_S)
@@ -65,8 +69,7 @@ class Sender:
                 if try_s is None:
                     reply = await attempt(self.uuid, self._sequence)
                 else:
-                    left_s = max(0.0, deadline - time.monotonic()) if self._outage.is_down else try_s
-                    reply = await _bounded(attempt(self.uuid, self._sequence), min(try_s, left_s))
+                    reply = await _bounded(attempt(self.uuid, self._sequence), self.bound_s(try_s, deadline))
             except (RedisConnectionError, RedisTimeoutError, RedisRefused) as error:
                 if not isinstance(error, RedisRefused):
                     unknown = error
