@@ -165,7 +165,8 @@ class Snapshot(Generic[DataT, ResultT]):
         return f"<Job {self.id!r} {self.name!r} of queue {self.queue!r}>"
 
     def _text(self, field: str) -> str:
-        return text(self._fields.get(field))
+        raw = self._fields.get(field)
+        return "" if raw is None else text(raw)
 
     def _json(self, field: str, missing: Any = None) -> Any:
         raw = self._fields.get(field)

@@ -241,7 +241,7 @@ class Engine:
         again, self._pause_s = self._confirmations.apply(landing.batch, landing.reply.codes)
         self._finished.extendleft(reversed(again))
         self._announce_drained(landing.reply)
-        self._hand_out(landing.reply.claimed, landing.lease_until)
+        self._hand_out(landing)
 
     async def _send(self, batch: Sequence[Held], exchange: Exchange) -> ExchangeReply:
         settlements = [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome]
@@ -287,10 +287,11 @@ class Engine:
             self._announced_drained = True
             self._callbacks.emit("drained")
 
-    def _hand_out(self, claimed: Sequence[Claimed], lease_until: float) -> None:
-        for one in claimed:
+    def _hand_out(self, landing: Landing) -> None:
+        any_suspect = landing.reply.suspects > 0
+        for one in landing.reply.claimed:
             job = self._make_job(one)
-            held = Held(job, lease_until, is_suspect=job.stalled_count > 0)
+            held = Held(job, landing.lease_until, is_suspect=any_suspect and job.stalled_count > 0)
             older = self._leases.add(held)
             if older is not None:
                 self._confirmations.superseded(older)

@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from pyqueue._store.record import Field, decode_options
+from pyqueue._store.settling import Claimed, ClaimRequest
+from pyqueue._store.store import Store
 from pyqueue._worker.events import Callbacks
 from pyqueue.errors import PayloadError, Unrecoverable
 from pyqueue.job import Job
+from pyqueue.verdict import Verdicts
 
 
 class RunningJob(Job[Any, Any]):
@@ -18,9 +21,12 @@ class RunningJob(Job[Any, Any]):
 
     __slots__ = ("_callbacks",)
 
-    def __init__(self, *args: Any, callbacks: Callbacks, **kwargs: Any) -> None:
+    def __init__(
+        self, store: Store, claimed: Claimed, *, verdicts: Verdicts, claim: ClaimRequest, callbacks: Callbacks
+    ) -> None:
         """As `Job`; `callbacks` hear of the progress."""
-        super().__init__(*args, **kwargs)
+        job_id, token, fields = claimed
+        super().__init__(store, job_id, fields, token=token, verdicts=verdicts, claim=claim)
         self._callbacks = callbacks
 
     def unreadable(self) -> Unrecoverable | None:

@@ -184,15 +184,7 @@ class Parts:
         self.confirmations.locks_lost(gone)
 
     def _make_job(self, claimed: Claimed) -> RunningJob:
-        return RunningJob(
-            self._jobs,
-            claimed.job_id,
-            claimed.fields,
-            token=claimed.token,
-            verdicts=self.verdicts,
-            claim=self._claim,
-            callbacks=self.callbacks,
-        )
+        return RunningJob(self._jobs, claimed, verdicts=self.verdicts, claim=self._claim, callbacks=self.callbacks)
 
     def _describe(self, task: asyncio.Task[Any] | None) -> str:
         held = self.slots.job_of(task)
