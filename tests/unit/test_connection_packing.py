@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyqueue._redis.packing import pack, pack_in_python
+from pyqueue._redis.packing import pack, pack_in_python, pack_script
 from pyqueue.types import Arg
 
 ENCODERS = pytest.mark.parametrize("encode", [pack, pack_in_python])
@@ -50,3 +50,11 @@ def test_other_values_are_refused(encode: Callable[[Sequence[Arg]], bytes], valu
 )
 def test_both_encoders_agree(command: list[Arg]) -> None:
     assert pack(command) == pack_in_python(command)
+
+
+@given(
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]))),
+    st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.binary() | st.integers()),
+)
+def test_a_script_call_is_a_command_like_others(keys: list[str], args: list[Arg]) -> None:
+    assert pack_script("sha", tuple(keys), args) == pack(["EVALSHA", "sha", len(keys), *keys, *args])

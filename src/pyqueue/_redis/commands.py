@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.links import Carrier
-from pyqueue._redis.packing import pack
+from pyqueue._redis.packing import pack, pack_script
 from pyqueue._redis.refusals import refusal_of
 from pyqueue._redis.resp3 import as_resp2
 from pyqueue._redis.scripts import Script
@@ -76,7 +76,7 @@ class RedisCommands:
         deadline_s = self._deadline_s if timeout_s is None else timeout_s
         key = keys[0] if keys else None
         try:
-            return await self._exchange(pack(("EVALSHA", script.sha, len(keys), *keys, *args)), key, deadline_s)
+            return await self._exchange(pack_script(script.sha, tuple(keys), args), key, deadline_s)
         except NoScriptError:
             return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, deadline_s)
 

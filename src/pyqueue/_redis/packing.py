@@ -8,6 +8,7 @@ encoding of a borrowed client; ours is always UTF-8. hiredis, where installed, d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pyqueue.types import Arg
@@ -27,6 +28,22 @@ def pack(command: Sequence[Arg]) -> bytes:
         except (TypeError, OverflowError):  # booleans and integers beyond 64 bits
             pass
     return pack_in_python(command)
+
+
+def pack_script(sha: str, keys: tuple[str, ...], args: Sequence[Arg]) -> bytes:
+    """EVALSHA as RESP bytes. What a script and a queue decide is packed once: half of a call of one job."""
+    head, parts = _script_head(sha, keys)
+    return b"*%d\r\n%b%b" % (parts + len(args), head, _without_count(pack(args)))
+
+
+@lru_cache(maxsize=1000)
+def _script_head(sha: str, keys: tuple[str, ...]) -> tuple[bytes, int]:
+    parts: list[Arg] = ["EVALSHA", sha, len(keys), *keys]
+    return _without_count(pack(parts)), len(parts)
+
+
+def _without_count(packed: bytes) -> bytes:
+    return packed[packed.index(b"\n") + 1 :]
 
 
 def pack_in_python(command: Sequence[Arg]) -> bytes:
