@@ -35,6 +35,8 @@ Progress: TypeAlias = Callable[[int], object]
 PAGE: Final = 100
 #: Jobs that one call of `clean` looks at: removing one takes twice as long as reading it.
 _CLEANED: Final = 50
+#: Jobs that one call of `iterate` reads: finished ones have twice as many fields, and results besides.
+_ITERATED: Final = 50
 #: Windows that a list reads to make up for ids without a hash, as upstream.
 _WINDOWS: Final = 5
 #: Removals that `clean` announces together: upstream's batch.
@@ -106,7 +108,7 @@ class Jobs(Generic[DataT, ResultT]):
                 found.setdefault(job_id, Job(self._store, job_id, fields))
         return list(found.values())
 
-    async def iterate(self, state: JobState | str, *, page_size: int = PAGE) -> AsyncIterator[Job[DataT, ResultT]]:
+    async def iterate(self, state: JobState | str, *, page_size: int = _ITERATED) -> AsyncIterator[Job[DataT, ResultT]]:
         """All jobs of a state, while the queue changes; may be stopped at any time. One round trip per page.
 
         Sets go from the oldest (of delayed and prioritized jobs: the next to run), lists (waiting, active) from the
