@@ -91,21 +91,21 @@ class Lane:
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._sender = str(uuid4())
+        self.sender = str(uuid4())
         self._sequence = 0
         self._tokens = 0
 
     def exchange(self, finished: Sequence[tuple[str, str]]) -> None:
         self._sequence += 1
         outcome = Completed("null")
-        request = settling.ClaimRequest(MAX_CLAIMS, self._sender, self._tokens, suspects=1)
+        request = settling.ClaimRequest(MAX_CLAIMS, self.sender, self._tokens, suspects=1)
         self._tokens += MAX_CLAIMS
         self._wire.send(
             settling.settle_and_claim(
                 self._wire.store,
                 [settling.Settlement(job_id, token, outcome) for job_id, token in finished],
                 request,
-                sender=self._sender,
+                sender=self.sender,
                 sequence=self._sequence,
             )
         )
@@ -123,7 +123,7 @@ def settle_and_claim(wire: Wire, jobs: int) -> int:
         assert codes == [0] * in_hand, codes
         settled += in_hand
         if claimed:
-            lane.exchange([(row[0].decode(), row[1].decode()) for row in claimed])
+            lane.exchange([(row[0].decode(), f"{lane.sender}:{row[1]}") for row in claimed])
             lanes.append((lane, len(claimed)))
     assert settled == jobs, f"{settled} of {jobs} jobs were settled"
     return settled
