@@ -69,7 +69,9 @@ local function add_job(q, job, job_id)
     if owner then
       return owner, DEDUPLICATED
     end
-    status = replaced and REPLACED or CREATED
+    if replaced then
+      status, q.scores = REPLACED, {} -- the last score may be that of the job that is gone
+    end
   end
   write_job(job_key, job, timestamp)
   job.is_stored = true

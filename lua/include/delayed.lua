@@ -6,23 +6,26 @@
 --- One millisecond has room for 4096 jobs in order.
 local JOBS_PER_MS = 4096
 --- Delayed jobs made ready per call, so that a large backlog never blocks Redis; the rest follows in the next call.
-local PROMOTIONS_PER_CALL = 100
+local PROMOTIONS_PER_CALL = 50
 
---- Score for a job due at a millisecond: behind those already there.
-local function delayed_score(keys, due_ms)
+--- Score for a job due at a millisecond: behind those already there. last_score: the last of that millisecond, if known.
+local function delayed_score(keys, due_ms, last_score)
   local low = due_ms * JOBS_PER_MS
   local high = low + JOBS_PER_MS - 1
-  local last = redis.call('ZREVRANGEBYSCORE', keys.delayed, integer(high), integer(low), 'WITHSCORES', 'LIMIT', '0', '1')
-  if last[2] then
-    return math.min(tonumber(last[2]) + 1, high)
+  if not last_score then
+    local last = redis.call('ZREVRANGEBYSCORE', keys.delayed, integer(high), integer(low), 'WITHSCORES', 'LIMIT', '0', '1')
+    last_score = tonumber(last[2] or low - 1)
   end
-  return low
+  return math.min(last_score + 1, high)
 end
 
---- Put a job into the delayed set and announce it. The event carries the absolute time, the hash the delay.
-local function delay_job(keys, job_id, due_ms)
-  redis.call('ZADD', keys.delayed, integer(delayed_score(keys, due_ms)), job_id)
+--- Put a job into the delayed set and announce it; returns its score. The event carries the absolute time, the hash the
+--- delay.
+local function delay_job(keys, job_id, due_ms, last_score)
+  local score = delayed_score(keys, due_ms, last_score)
+  redis.call('ZADD', keys.delayed, string.format('%d', score), job_id) -- `integer` remembers, for nothing here
   emit(keys, 'delayed', 'jobId', job_id, 'delay', integer(due_ms))
+  return score
 end
 
 --- Priority of a job; nil for an id without a hash (upstream would make a ghost of it).

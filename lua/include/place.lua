@@ -3,11 +3,12 @@
 --- @uses wait prioritized waiting_children
 --- @event waiting waiting-children
 
---- What the jobs share that one call places in one queue. One job alone enters its line by itself.
+--- What the jobs share that one call places in one queue; scores: the last of the delayed ones, by millisecond. One job
+--- alone enters its line by itself.
 local function open_places(keys, now, is_lone)
   return {
     keys = keys, now = now, meta = read_meta(keys), line = not is_lone and new_line(), parents = {}, any_ready = false,
-    any_delayed = false, intact = {},
+    any_delayed = false, scores = {}, intact = {},
   }
 end
 
@@ -29,7 +30,8 @@ local function place_job(q, job, job_id, timestamp)
     q.parents[#q.parents + 1] = job_id
     emit(keys, 'waiting-children', 'jobId', job_id)
   elseif job.delay_ms > 0 then
-    delay_job(keys, job_id, timestamp + job.delay_ms)
+    local due_ms = timestamp + job.delay_ms
+    q.scores[due_ms] = delay_job(keys, job_id, due_ms, q.scores[due_ms])
     q.any_delayed = true
   else
     local lifo = job.placement == 'lifo'
