@@ -52,7 +52,7 @@ end
 
 --- Write what is left of the list that was read, if any.
 local function write_active(keys, list)
-  if not list then
+  if not list or (not list.position and list.oldest == #list.ids) then
     return
   elseif not list.position and list.oldest > 0 then
     redis.call('LTRIM', keys.active, 0, list.oldest - 1) -- all that left were the oldest
