@@ -66,12 +66,11 @@ local function add_job(q, job, job_id)
     local options = cjson.decode(job.dedup)
     job.deduplication_id = options.id
     local owner, replaced = deduplicate(keys, job, job_id, options, timestamp)
+    q.scores = {} -- it may have moved or removed a delayed job
     if owner then
       return owner, DEDUPLICATED
     end
-    if replaced then
-      status, q.scores = REPLACED, {} -- the last score may be that of the job that is gone
-    end
+    status = replaced and REPLACED or CREATED
   end
   write_job(job_key, job, timestamp)
   job.is_stored = true

@@ -10,7 +10,7 @@ local function replay_exchange(keys, record, worker, now)
     local number = token_number(record.t, n)
     local token = claim_token(worker.token, number)
     if token == redis.call('GET', job_key .. ':lock') then
-      redis.call('SET', job_key .. ':lock', token, 'PX', worker.lock_ms)
+      redis.call('PEXPIRE', job_key .. ':lock', worker.lock_ms) -- never refused, as SET may be on a full server
       claimed[#claimed + 1] = { job_id, number, redis.call('HGETALL', job_key) }
     end
   end

@@ -39,6 +39,7 @@ from pyqueue import (
 from pyqueue import queue as queue_module
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.outage import Outage
+from pyqueue._redis.scripts import load
 from pyqueue._store.adding import MAX_ADDS, Added, add_jobs
 from pyqueue._store.record import encode_job
 from pyqueue._store.sender import Sender
@@ -494,3 +495,15 @@ async def test_the_rest_of_a_bulk_is_not_sent_into_a_silent_network(
     assert [type(error) for error in errors] == [AddOutcomeUnknown] * MAX_ADDS + [PyqueueError] * (250 - MAX_ADDS)
     assert "not sent" in str(errors[-1])
     assert await direct.jobs.count() == 1
+
+
+async def test_a_script_that_has_to_be_sent_keeps_the_deadline_of_the_call(
+    through: Store, proxy: Proxy, client: Any
+) -> None:
+    """Two round trips of 0.4 s each: the server does not know the script, and gets its text."""
+    await through.commands.execute("PING")
+    await client.script_flush()
+    proxy.mode = Mode.DELAY
+
+    with pytest.raises(RedisTimeoutError):
+        await through.call(load("count_jobs"), timeout_s=0.6)

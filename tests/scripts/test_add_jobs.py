@@ -164,6 +164,14 @@ async def test_the_4096_places_of_a_millisecond_share_the_last(bench: Bench) -> 
     ]
 
 
+async def test_the_longest_delay_comes_last(bench: Bench) -> None:
+    await bench.seed({"delayed": Zset({"x": score(NOW + 1)})})
+
+    ran = await bench.run("add_jobs", [add_row("a", delay_ms=2**53)], **adding())
+
+    assert ran.keys["delayed"] == [("x", score(NOW + 1)), ("a", score(NOW + 2**53))]
+
+
 async def test_a_delay_counts_from_the_timestamp_of_the_job(bench: Bench) -> None:
     await bench.seed()
 

@@ -285,6 +285,22 @@ async def test_rescheduling_to_the_same_time_goes_behind_the_old_place(bench: Be
     assert ran.keys["delayed"] == [("old", score(NOW + 9000) + 1)]
 
 
+async def test_a_delayed_job_comes_behind_an_owner_that_the_same_call_has_pushed_back(bench: Bench) -> None:
+    await bench.seed()
+
+    dedup = '{"id":"D","reschedule":true}'
+    rows = [
+        add_row("first", delay_ms=5),
+        add_row("owner", delay_ms=5, dedup=dedup),
+        add_row("again", delay_ms=5, dedup=dedup),
+        add_row("last", delay_ms=5),
+    ]
+    ran = await bench.run("add_jobs", rows, **adding())
+
+    assert [job_id for job_id, _ in ran.keys["delayed"]] == ["first", "owner", "last"]
+    assert len({at for _, at in ran.keys["delayed"]}) == 3
+
+
 async def test_reschedule_leaves_an_owner_that_is_not_delayed(bench: Bench) -> None:
     await own(bench, wait=["old"])
 

@@ -39,6 +39,16 @@ async def test_jobs_are_settled_and_claimed_on_a_full_server(full: Bench) -> Non
     assert ran.keys["completed"] == [("1", float(NOW))]
 
 
+async def test_a_lost_reply_is_asked_for_again_on_a_full_server(full: Bench) -> None:
+    rows, args = [settled("1", "completed", "42")], exchange(1, sequence=1)
+    first = await full.run("settle_and_claim", rows, **args)
+
+    again = await full.run("settle_and_claim", rows, **args)
+
+    assert again.reply[1:3] == first.reply[1:3]
+    assert again.events == []
+
+
 async def test_adds_are_refused_on_a_full_server_and_leave_nothing(full: Bench) -> None:
     before = await full.dump()
 

@@ -7,6 +7,7 @@ Does not: repeat anything, wait for a server to come back (`outage` is for that)
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
@@ -75,10 +76,12 @@ class RedisCommands:
     ) -> Any:
         deadline_s = self._deadline_s if timeout_s is None else timeout_s
         key = keys[0] if keys else None
+        began = time.monotonic()
         try:
             return await self._exchange(pack_script(script.sha, tuple(keys), args), key, deadline_s)
         except NoScriptError:
-            return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, deadline_s)
+            left_s = max(0.0, began + deadline_s - time.monotonic())
+            return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, left_s)
 
     async def execute(self, *command: Arg, timeout_s: float | None = None, at: str | None = None) -> Any:
         if timeout_s is None:
