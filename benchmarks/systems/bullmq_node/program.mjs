@@ -124,4 +124,4 @@ async function work() {
 }
 
 await (task.role === 'produce' ? produce() : work());
-process.exit(0);
+process.stdout.write('', () => process.exit(0)); // after all lines: a pipe takes 64 KiB at a time
