@@ -26,9 +26,9 @@ local function peek_prioritized(keys, offset, count)
   return job_ids, scores
 end
 
---- Read a job that may be claimed: id key fields, and what it tells of earlier runs; also whether it is a suspect,
---- and whether a scheduler made it. False for what is no job and is dropped: a marker of old versions, which begins with 0:, and an id without a hash, of which
---- upstream would make a ghost.
+--- Read a job that may be claimed: id key fields, and what it tells of earlier runs; also whether it is a suspect, and
+--- whether a scheduler made it. False for what is no job and is dropped: a marker of old versions, which begins with
+--- 0:, and an id without a hash, of which upstream would make a ghost.
 local function read_candidate(keys, job_id)
   local job_key = keys.prefix .. job_id
   local fields = string.sub(job_id, 1, 2) ~= '0:' and redis.pcall('HGETALL', job_key) or {}
@@ -86,7 +86,8 @@ local function sort_candidates(keys, choice, job_ids, scores, room, suspects)
 end
 
 --- Choose up to `room` jobs, of which at most `suspects` were active when a worker died. Returns the choice: jobs and
---- their ids, the skipped, how many suspects are among them, how many ids of each place it covers, and whether there are no more.
+--- their ids, the skipped, how many suspects are among them, how many ids of each place it covers, and whether there
+--- are no more.
 local function choose_jobs(keys, room, suspects)
   local choice = {
     jobs = {}, job_ids = {}, skipped = {}, suspects = 0, waiting = 0, prioritized = 0, ran_empty = false, any_iteration = false,

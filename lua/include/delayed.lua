@@ -8,7 +8,8 @@ local JOBS_PER_MS = 4096
 --- Delayed jobs made ready per call, so that a large backlog never blocks Redis; the rest follows in the next call.
 local PROMOTIONS_PER_CALL = 50
 
---- Score for a job due at a millisecond: behind those already there. last_score: the last of that millisecond, if known.
+--- Score for a job due at a millisecond: behind those already there. last_score: the last of that millisecond, if
+--- known.
 local function delayed_score(keys, due_ms, last_score)
   local low = due_ms * JOBS_PER_MS
   local high = low + JOBS_PER_MS - 1

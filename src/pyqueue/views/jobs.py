@@ -35,6 +35,8 @@ Progress: TypeAlias = Callable[[int], object]
 PAGE: Final = 100
 #: Jobs that one call of `clean` looks at: removing one takes twice as long as reading it.
 _CLEANED: Final = 50
+#: Jobs that one call of `retry_all` or `promote_all` moves.
+_MOVED: Final = 50
 #: Jobs that one call of `iterate` reads: finished ones have twice as many fields, and results besides.
 _ITERATED: Final = 50
 #: Windows that a list reads to make up for ids without a hash, as upstream.
@@ -223,29 +225,29 @@ class Jobs(Generic[DataT, ResultT]):
         """Run all failed (or completed) jobs again that finished up to `until` (now; aware datetime or unix ms).
 
         The oldest first, at the back of the wait list; priorities do not apply, counters stay. Returns how many. One
-        round trip per 100 jobs.
+        round trip per 50 jobs.
         """
         place_of(state, inspecting.FINISHED)
         until_ms = -1 if until is None else _unix_ms(until)
         total = 0
         while True:
-            moved, until_ms = await controlling.retry_jobs(self._store, state, until_ms=until_ms, limit=PAGE)
+            moved, until_ms = await controlling.retry_jobs(self._store, state, until_ms=until_ms, limit=_MOVED)
             total += moved
             _report(progress, total)
-            if moved < PAGE:
+            if moved < _MOVED:
                 return total
 
     async def promote_all(self, *, progress: Progress | None = None) -> int:
         """Make all delayed jobs ready, those due first, at the back of the wait list; priorities do not apply.
 
-        Returns how many. One round trip per 100 jobs.
+        Returns how many. One round trip per 50 jobs.
         """
         total = 0
         while True:
-            moved = await controlling.promote_jobs(self._store, limit=PAGE)
+            moved = await controlling.promote_jobs(self._store, limit=_MOVED)
             total += moved
             _report(progress, total)
-            if moved < PAGE:
+            if moved < _MOVED:
                 return total
 
     async def _range(self, place: str, start: int, end: int, asc: bool) -> Sequence[FoundJob]:
