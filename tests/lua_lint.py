@@ -196,7 +196,7 @@ def script_findings(name: str, sources: dict[str, Source]) -> Iterator[Finding]:
     except (ScriptHeaderError, FileNotFoundError) as error:
         yield Finding(source.path, 1, str(error))
         return
-    includes = in_order(source, sources)
+    includes = [sources[f"include/{include}"] for include in script.includes]
     yield from bytecode_findings(script, source, includes)
     reached = {key for include in includes for key in include.header.uses}
     reached |= {token.text for token in source.fields_of("keys")}
@@ -233,15 +233,6 @@ def bytecode_findings(script: Script, source: Source, includes: list[Source]) ->
                 continue
             if name not in GLOBALS:
                 yield Finding(path, line, f"global {name} is read" + (" outside the bindings" if name in INPUT else ""))
-
-
-def in_order(source: Source, sources: dict[str, Source]) -> list[Source]:
-    """Everything that a script includes, what is needed first."""
-    found: dict[str, Source] = {}
-    for name in source.header.includes:
-        include = sources[f"include/{name}"]
-        found |= {needed.header.name: needed for needed in in_order(include, sources)} | {name: include}
-    return list(found.values())
 
 
 def locate(line: int, bindings: str, source: Source, includes: list[Source]) -> tuple[Path, int]:

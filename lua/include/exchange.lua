@@ -20,11 +20,14 @@ end
 
 --- Codes from a record.
 local function lengthen(codes)
+  if type(codes) ~= 'number' then
+    return codes
+  end
   local all = {}
-  for i = 1, type(codes) == 'number' and codes or 0 do
+  for i = 1, codes do
     all[i] = 0
   end
-  return type(codes) == 'number' and all or codes
+  return all
 end
 
 --- Nothing when the call is new; its record when it was applied already; a code when it is older than the last one.

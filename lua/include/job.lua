@@ -9,13 +9,13 @@ local function append_field(fields, name, value)
   end
 end
 
---- Whether a job has none of the fields that only some have.
-local function is_plain(job)
-  return job.parent_key == '' and not (job.scheduler_id or job.deduplication_id or job.staged)
-end
+local NO_FIELDS = {}
 
---- Fields that only some jobs have, as names and values.
+--- Fields that only some jobs have, as names and values; most have none.
 local function optional_fields(job)
+  if job.parent_key == '' and not (job.scheduler_id or job.deduplication_id or job.staged) then
+    return NO_FIELDS
+  end
   local fields = {}
   append_field(fields, 'parentKey', job.parent_key)
   append_field(fields, 'parent', job.parent)
@@ -30,13 +30,8 @@ end
 --- Write the hash of a new job. `job`: name data opts delay_ms priority, and parent_key parent scheduler_id
 --- deduplication_id staged where they are not ''.
 local function write_job(job_key, job, timestamp)
-  if is_plain(job) then
-    redis.call('HSET', job_key, 'name', job.name, 'data', job.data, 'opts', job.opts, 'timestamp', integer(timestamp),
-      'delay', integer(job.delay_ms), 'priority', integer(job.priority))
-  else
-    redis.call('HSET', job_key, 'name', job.name, 'data', job.data, 'opts', job.opts, 'timestamp', integer(timestamp),
-      'delay', integer(job.delay_ms), 'priority', integer(job.priority), unpack(optional_fields(job)))
-  end
+  redis.call('HSET', job_key, 'name', job.name, 'data', job.data, 'opts', job.opts, 'timestamp', integer(timestamp),
+    'delay', integer(job.delay_ms), 'priority', integer(job.priority), unpack(optional_fields(job)))
 end
 
 local function announce_job(keys, job_id, name)

@@ -302,8 +302,7 @@ class Queue(Generic[DataT, ResultT]):
         async def attempt(sender: str, sequence: int) -> AddReply:
             # The connection keeps the bound of a try, which is a third of the cost of a timer around it.
             until = time.monotonic() + self._sender.bound_s(ADD_TRY_S, deadline)
-            if not self._is_described:
-                await self._describe(until - time.monotonic())
+            await self._describe(until - time.monotonic())
             left_s = max(0.0, until - time.monotonic())
             return await add_jobs(self._store, rows, sender=sender, sequence=sequence, timeout_s=left_s)
 

@@ -68,17 +68,19 @@ async def test_an_error_of_the_first_step_is_raised_by_it() -> None:
         Started(exchange())
 
 
+async def exchange_until_given_up(cleaned: asyncio.Event) -> None:
+    """Wait for what never comes; clean up."""
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        cleaned.set()
+
+
 async def test_a_cancellation_reaches_the_coroutine() -> None:
     cleaned = asyncio.Event()
 
-    async def exchange() -> None:
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            cleaned.set()
-
     async def caller() -> None:
-        await Started(exchange())
+        await Started(exchange_until_given_up(cleaned))
 
     task = asyncio.create_task(caller())
     await asyncio.sleep(0)
@@ -92,12 +94,6 @@ async def test_a_cancellation_reaches_the_coroutine() -> None:
 async def test_one_that_is_given_up_cleans_up() -> None:
     cleaned = asyncio.Event()
 
-    async def exchange() -> None:
-        try:
-            await asyncio.get_running_loop().create_future()
-        finally:
-            cleaned.set()
-
-    Started(exchange()).close()
+    Started(exchange_until_given_up(cleaned)).close()
 
     assert cleaned.is_set()

@@ -45,15 +45,8 @@ _TABLE: Final = "includes"
 _Pieces: TypeAlias = Sequence[str]
 
 
-def order(names: Iterable[str], groups: Sequence[Sequence[str]]) -> list[str]:
-    """Includes as their texts follow each other: those of no group, then group by group."""
-    ordered = list(names)
-    grouped = [name for group in groups for name in ordered if name in group]
-    return [name for name in ordered if name not in grouped] + grouped
-
-
 def assemble(bodies: Mapping[str, str], groups: Sequence[Sequence[str]], rest: str) -> str:
-    """The text of a script: its includes (name -> body, as `order` has them) and what follows them."""
+    """The text of a script: its includes (name -> body, what is needed first) and what follows them."""
     lazy = {f"lazy_{group[0]}": [bodies[name] for name in bodies if name in group] for group in groups}
     grouped = {name for group in groups for name in group}
     eager = [body for name, body in bodies.items() if name not in grouped]

@@ -30,7 +30,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Final
 
-from pyqueue._redis.assembly import assemble, order
+from pyqueue._redis.assembly import assemble
 from pyqueue._redis.keys import SUFFIXES, QueueKeys
 from pyqueue.types import Arg
 
@@ -278,7 +278,7 @@ def _ordered_includes(header: Header) -> list[Header]:
     strangers = {name for group in header.lazy for name in group} - ordered.keys()
     if strangers:
         raise ScriptHeaderError(f"{header.name}: @lazy {sorted(strangers)}: no include needs them")
-    return [ordered[name] for name in order(ordered, header.lazy)]
+    return list(ordered.values())
 
 
 def _check_keys(header: Header, includes: Sequence[Header]) -> None:
