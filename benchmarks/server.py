@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, Self
 
@@ -67,25 +64,6 @@ class RedisServer:
         self.client.flushall(asynchronous=False)
         self.client.config_resetstat()
         self.client.slowlog_reset()
-
-    @contextmanager
-    def favoured(self) -> Iterator[bool]:
-        """Let the server run before all others, so that wall times are its own; False without the right to.
-
-        Real-time scheduling, because a nice value counts only within one session (Linux' autogroups).
-        """
-        if not hasattr(os, "sched_setscheduler"):
-            yield False
-            return
-        try:
-            os.sched_setscheduler(self._process.pid, os.SCHED_RR, os.sched_param(1))
-        except PermissionError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            os.sched_setscheduler(self._process.pid, os.SCHED_OTHER, os.sched_param(0))
 
     def _await_start(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -184,7 +184,8 @@ WORKLOADS: Final = (
     ),
     Workload(
         "slow_log", "script calls with 1,000,000 jobs waiting, delayed, completed", endurance.slow_log, "slowest_ms",
-        ("above_2_ms", "script_calls_made"), only=frozenset({"pyqueue"}), lower_is_better=True, repeats=False,
+        ("above_2_ms", "script_calls_made", "control_slowest_ms", "control_above_2_ms", "control_calls"),
+        only=frozenset({"pyqueue"}), lower_is_better=True, repeats=False,
     ),
     Workload(
         "soak", "memory of a worker over 1,000,000 jobs", endurance.soak, "growth_mb", ("resident_mb",),

@@ -222,6 +222,13 @@ def test_slow_calls_bear_the_names_of_their_scripts() -> None:
     )
 
 
+def test_calls_of_the_control_have_a_name_of_their_own() -> None:
+    slow = endurance.script_calls([entry("EVALSHA c0ffee 0", 2100), entry("EVALSHA beef 0", 600)], "c0ffee")
+    assert slow[0] == (endurance.CONTROL, 2100)
+    assert slow[1].script != endurance.CONTROL
+    assert endurance.above_bound(call.duration_us for call in slow) == 1
+
+
 def test_a_system_without_a_feature_is_left_out_and_the_reason_is_said() -> None:
     assert refusal(BY_NAME["add_bulk"], catalogue.BY_NAME["arq"]) == "has no feature: bulk"
     assert refusal(BY_NAME["limit_add"], catalogue.BY_NAME["arq"]) == NOT_MEANT

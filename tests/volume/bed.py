@@ -12,9 +12,9 @@ from typing import Any, Final
 import anyio
 import redis
 
+from benchmarks.priority import favoured
 from pyqueue import Job, Queue, Worker
 from tests.support.server import RedisServer
-from tests.volume.slow_log import prefer
 
 #: Jobs that one call of the seeding script puts down.
 _SLICE: Final = 1000
@@ -103,7 +103,7 @@ async def make_bed(directory: Path) -> AsyncIterator[Bed]:
     """An empty server, which goes before others on a busy machine where that is allowed, and its queue."""
     async with AsyncExitStack() as stack:
         server = stack.enter_context(RedisServer.started(directory))
-        prefer(server.pid)
+        stack.enter_context(favoured(server.pid))
         client = stack.enter_context(server.client())
         queue = await stack.enter_async_context(Queue[Any, Any]("q", connection=server.url, skip_metas_update=True))
         yield Bed(server, client, queue)

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import anyio
 
+from benchmarks.control import Control
 from pyqueue import JobState
 from pyqueue.views.jobs import PAGE, Progress
 from tests.volume.bed import HOUR_MS, Bed
@@ -61,16 +62,17 @@ async def _round(bed: Bed, operation: Operation, jobs: int) -> Row:
     log = SlowLog(bed.client)
     log.start()
     began = time.perf_counter()
-    told, problems = await _stop_half_way(bed, operation, jobs)
-    reports: list[int] = []
-    if operation.works_beside:
-        async with bed.worker():
-            done = await operation.run(bed, reports.append)
-            beside = bed.executed.total()
-    else:
-        done, beside = await operation.run(bed, reports.append), 0
+    with Control(bed.client) as control:
+        told, problems = await _stop_half_way(bed, operation, jobs)
+        reports: list[int] = []
+        if operation.works_beside:
+            async with bed.worker():
+                done = await operation.run(bed, reports.append)
+                beside = bed.executed.total()
+        else:
+            done, beside = await operation.run(bed, reports.append), 0
     seconds = time.perf_counter() - began
-    calls = log.read()
+    calls = log.read(control)
     if reports != sorted(reports) or (reports or [0])[-1] != done:
         problems.append(f"progress ended with {reports[-1:]}, {done} were done")
     problems += await operation.check(bed, jobs, told + done)

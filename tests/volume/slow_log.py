@@ -1,13 +1,13 @@
-"""How long single calls kept Redis, by its slow log, and how long this machine stops any program."""
+"""How long single calls kept Redis, by its slow log, with those of a control beside them (`benchmarks.control`)."""
 
 from __future__ import annotations
 
-import os
-import time
-from contextlib import suppress
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import redis
+
+from benchmarks.control import Control
 
 #: A call may not take longer.
 LIMIT_US: Final = 2000
@@ -16,8 +16,6 @@ _EXCUSED: Final = 1 / 1000
 _LONGEST_LOG: Final = 1_000_000
 #: Commands inside scripts are logged, too; nearly all take less than this, and nearly all scripts take more.
 _LOGGED_US: Final = 100
-#: What the machine itself does to a program that never waits is watched for so long.
-_WATCHED_S: Final = 0.9
 
 
 class Calls(NamedTuple):
@@ -31,6 +29,9 @@ class Calls(NamedTuple):
     """Calls beyond the limit."""
     low_us: int = 0
     """A tenth of the calls take less than this: their work, without what other programs add."""
+    controls: int = 0
+    """Calls of the control in the same time."""
+    controls_too_slow: int = 0
 
     @property
     def is_quick(self) -> bool:
@@ -51,43 +52,29 @@ class SlowLog:
         self._client.slowlog_reset()
         self._client.config_resetstat()
 
-    def read(self) -> Calls:
-        """What happened since `start`. A call too short for the log counts as 0 us."""
+    def read(self, control: Control | None = None) -> Calls:
+        """What happened since `start`. A call too short for the log counts as 0 us; those of a control count apart."""
         entries: Any = self._client.slowlog_get(_LONGEST_LOG)
         assert len(entries) < _LONGEST_LOG, "the slow log has overflowed"
         self._client.config_set("slowlog-log-slower-than", -1)
         stats: Any = self._client.info("commandstats")
         calls = sum(stats[name]["calls"] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in stats)
-        logged = sorted(entry["duration"] for entry in entries if entry["command"].startswith(b"EVAL"))
-        durations = [0] * (calls - len(logged)) + logged
+        scripts = [entry for entry in entries if entry["command"].startswith(b"EVAL")]
+        sha, made = (control.sha.encode(), control.calls) if control else (b"no control", 0)
+        controls = [entry["duration"] for entry in scripts if sha in entry["command"]]
+        logged = sorted(entry["duration"] for entry in scripts if sha not in entry["command"])
+        durations = [0] * (calls - made - len(logged)) + logged
         return Calls(
             len(durations),
             durations[len(durations) // 2] if durations else 0,
             durations[-1 - len(durations) // 1000] if durations else 0,
             durations[-1] if durations else 0,
-            sum(duration > LIMIT_US for duration in durations),
+            _too_slow(durations),
             durations[len(durations) // 10] if durations else 0,
+            made,
+            _too_slow(controls),
         )
 
 
-def prefer(pid: int) -> None:
-    """Let a process go before all others, where that is allowed: neighbours then do not make its calls look slow."""
-    with suppress(PermissionError):
-        os.sched_setscheduler(pid, os.SCHED_FIFO, os.sched_param(1))
-
-
-def standstills_ms() -> list[float]:
-    """How often and how long (beyond the limit) this machine stops a program that goes before all others."""
-    before = os.sched_getscheduler(0), os.sched_getparam(0)
-    prefer(0)
-    gaps: list[float] = []
-    last = time.perf_counter()
-    end = last + _WATCHED_S
-    while last < end:
-        now = time.perf_counter()
-        if now - last > LIMIT_US / 1e6:
-            gaps.append((now - last) * 1000)
-        last = now
-    with suppress(PermissionError):
-        os.sched_setscheduler(0, *before)
-    return gaps
+def _too_slow(durations_us: Sequence[int]) -> int:
+    return sum(duration > LIMIT_US for duration in durations_us)

@@ -1,0 +1,57 @@
+"""The control beside measured calls, and the priority of a measured server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import anyio
+import pytest
+import redis
+from redis.exceptions import NoScriptError
+
+from benchmarks.control import Control
+from benchmarks.priority import favoured
+from tests.support.server import RedisServer
+from tests.support.waiting import wait_until
+
+
+@pytest.mark.needs_server
+def test_the_control_runs_beside_other_calls_and_counts_its_own(tmp_path: Path) -> None:
+    with RedisServer.started(tmp_path) as server, server.client() as client:
+        client.config_set("slowlog-log-slower-than", 0)
+        with Control(client) as control:
+            client.eval("return 1", 0)
+            anyio.run(wait_until, lambda: control.calls >= 5)
+
+        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == control.calls
+        logged = [entry for entry in client.slowlog_get(1000) if control.sha.encode() in entry["command"]]
+        assert sum(entry["command"].startswith(b"EVALSHA") for entry in logged) == control.calls
+
+
+@pytest.mark.needs_server
+def test_a_control_that_fails_is_not_silent(tmp_path: Path) -> None:
+    refused = pytest.raises(NoScriptError)
+    with RedisServer.started(tmp_path) as server, server.client() as client, refused:
+        _measure_until_the_control_ends(client)
+
+
+def _measure_until_the_control_ends(client: redis.Redis) -> None:
+    with Control(client) as control:
+        client.script_flush()
+        anyio.run(wait_until, lambda: control.has_ended)
+
+
+def test_a_favoured_process_goes_before_others_until_the_measurement_ends() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        before = os.getpriority(os.PRIO_PROCESS, process.pid)
+        with favoured(process.pid) as is_favoured:
+            # Only the privileged may; the others are told so.
+            assert os.getpriority(os.PRIO_PROCESS, process.pid) == (-20 if is_favoured else before)
+            assert os.sched_getscheduler(process.pid) == os.SCHED_OTHER
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == before
+    finally:
+        process.kill()
+        process.wait()
