@@ -68,7 +68,7 @@ end
 if budget == 0 then
   return { 1, limit }
 end
-redis.call('DEL', keys.events, keys.stalled, keys.stalled_check, keys.id, keys.pc, keys.marker, keys.meta,
+redis.call('UNLINK', keys.events, keys.stalled, keys.stalled_check, keys.id, keys.pc, keys.marker, keys.meta,
   keys.metrics_completed, keys.metrics_completed_data, keys.metrics_failed, keys.metrics_failed_data, prefix .. 'delay',
   prefix .. 'pyq:retention')
 return { 0, limit - budget }
