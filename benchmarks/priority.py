@@ -14,7 +14,7 @@ _NICE: Final = -20
 
 @contextmanager
 def favoured(pid: int) -> Iterator[bool]:
-    """Give a process the highest nice priority; False, and nothing done, without the right to.
+    """Give a process, and the session that it leads, the highest nice priority; False without the right to.
 
     Not a real-time policy: Linux stops a real-time process that was busy for 0.95 s of a second until that second is
     over (sched_rt_runtime_us), though the processor idles meanwhile: calls of up to 50 ms, made by the measurement.
@@ -25,24 +25,19 @@ def favoured(pid: int) -> Iterator[bool]:
     except PermissionError:
         yield False
         return
-    # Where Linux shares out processors among sessions first, a nice value counts within its session only.
-    session = Path(f"/proc/{pid}/autogroup")
-    session_before = _session_nice(session)
-    _set_session_nice(session, _NICE)
+    _set_session_nice(pid, _NICE)
     try:
         yield True
     finally:
         os.setpriority(os.PRIO_PROCESS, pid, before)
-        _set_session_nice(session, session_before)
+        _set_session_nice(pid, 0)
 
 
-def _session_nice(session: Path) -> int:
-    """`/autogroup-42 nice 0`; 0 on systems without."""
-    with suppress(OSError):
-        return int(session.read_text().split()[-1])
-    return 0
+def _set_session_nice(pid: int, nice: int) -> None:
+    """Where Linux shares out processors among sessions first, a nice value of a process counts within its session only.
 
-
-def _set_session_nice(session: Path, nice: int) -> None:
-    with suppress(OSError):  # there are systems without
-        session.write_text(str(nice))
+    A session that another process leads is left alone: two measurements in it would undo each other's.
+    """
+    if os.getsid(pid) == pid:
+        with suppress(OSError):  # there are systems without
+            Path(f"/proc/{pid}/autogroup").write_text(str(nice))

@@ -44,7 +44,8 @@ class RedisServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL)
+        # In a session of its own, which `benchmarks.priority` can favour.
+        self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, start_new_session=True)
         self.client = redis.Redis(port=self.port, socket_timeout=REPLY_TIMEOUT_S)
 
     @property

@@ -43,15 +43,28 @@ def _measure_until_the_control_ends(client: redis.Redis) -> None:
         anyio.run(wait_until, lambda: control.has_ended)
 
 
-def test_a_favoured_process_goes_before_others_until_the_measurement_ends() -> None:
-    process = subprocess.Popen(["sleep", "60"])
+@pytest.mark.parametrize("leads_session", [False, True])
+def test_a_favoured_process_goes_before_others_until_the_measurement_ends(leads_session: bool) -> None:
+    """So does a session of its own; the one that this test runs in is nobody's to favour."""
+    process = subprocess.Popen(["sleep", "60"], start_new_session=leads_session)
     try:
-        before = os.getpriority(os.PRIO_PROCESS, process.pid)
+        before, session = os.getpriority(os.PRIO_PROCESS, process.pid), _session_nice(process.pid)
+        ours = _session_nice(os.getpid())
         with favoured(process.pid) as is_favoured:
             # Only the privileged may; the others are told so.
             assert os.getpriority(os.PRIO_PROCESS, process.pid) == (-20 if is_favoured else before)
             assert os.sched_getscheduler(process.pid) == os.SCHED_OTHER
+            assert _session_nice(os.getpid()) == ours
+            if is_favoured and leads_session and session:
+                assert _session_nice(process.pid) == "-20"
         assert os.getpriority(os.PRIO_PROCESS, process.pid) == before
+        assert _session_nice(process.pid) == session
     finally:
         process.kill()
         process.wait()
+
+
+def _session_nice(pid: int) -> str:
+    """`/autogroup-42 nice 0`; empty on systems without."""
+    path = Path(f"/proc/{pid}/autogroup")
+    return path.read_text().rpartition(" ")[2].strip() if path.exists() else ""

@@ -61,21 +61,37 @@ def free_port() -> int:
 class RedisServer:
     """One server process; it keeps its port over `kill` or `stop` and `start`."""
 
-    def __init__(self, directory: Path, options: Sequence[str] = (), *, binary: str | None = None) -> None:
-        """`options` are further command line arguments, for instance `("--appendonly", "yes")`."""
+    def __init__(
+        self,
+        directory: Path,
+        options: Sequence[str] = (),
+        *,
+        binary: str | None = None,
+        leads_session: bool = False,
+    ) -> None:
+        """`options` are further command line arguments, for instance `("--appendonly", "yes")`.
+
+        `leads_session`: in a session of its own, which `benchmarks.priority` can favour.
+        """
         self.directory = directory
         self.binary = binary or server_binary()
         self.options = tuple(options)
+        self.leads_session = leads_session
         self.port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     @contextmanager
     def started(
-        cls, directory: Path, options: Sequence[str] = (), *, binary: str | None = None
+        cls,
+        directory: Path,
+        options: Sequence[str] = (),
+        *,
+        binary: str | None = None,
+        leads_session: bool = False,
     ) -> Iterator[RedisServer]:
         """A running server, stopped at the end."""
-        server = cls(directory, options, binary=binary)
+        server = cls(directory, options, binary=binary, leads_session=leads_session)
         server.start()
         try:
             yield server
@@ -130,7 +146,9 @@ class RedisServer:
         command = [self.binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
         command += ["--dir", str(self.directory), *self.options]
         with self._log.open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            return subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=self.leads_session
+            )
 
     def _answers(self, port: int) -> bool:
         assert self._process is not None

@@ -102,7 +102,7 @@ class Bed:
 async def make_bed(directory: Path) -> AsyncIterator[Bed]:
     """An empty server, which goes before others on a busy machine where that is allowed, and its queue."""
     async with AsyncExitStack() as stack:
-        server = stack.enter_context(RedisServer.started(directory))
+        server = stack.enter_context(RedisServer.started(directory, leads_session=True))
         stack.enter_context(favoured(server.pid))
         client = stack.enter_context(server.client())
         queue = await stack.enter_async_context(Queue[Any, Any]("q", connection=server.url, skip_metas_update=True))
