@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, Final, TypeVar
 
@@ -13,7 +12,7 @@ from pyqueue._redis import embedded
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.outage import Outage
 from pyqueue._store.controlling import close_limiter
-from pyqueue._store.sender import RESEND_S, Sender
+from pyqueue._store.sender import Sender
 from pyqueue._store.settling import Claimed
 from pyqueue._worker.running_job import RunningJob
 from pyqueue.options import QueueOptions, WorkerOptions
@@ -41,16 +40,10 @@ class VirtualClock:
 
 
 class UnrecordedSender(Sender):
-    """Sends once, with sequence 0: no exchange record, which BullMQ's key space does not have."""
+    """Sends everything with number 0: no exchange record, which BullMQ's key space does not have."""
 
-    async def send(
-        self,
-        attempt: Callable[[str, int], Awaitable[T]],
-        *,
-        timeout_s: float = RESEND_S,
-        try_s: float | None = None,
-    ) -> T:
-        return await attempt("", 0)
+    def next_number(self) -> int:
+        return 0
 
 
 class Session:

@@ -24,6 +24,7 @@ from pyqueue._redis.links import CLOSED, Carrier, Link, Links
 from pyqueue._redis.packing import pack
 from pyqueue._redis.replies import text
 from pyqueue._redis.sources import ServerSource
+from pyqueue._redis.streams import Receive
 from pyqueue._redis.tls import TlsContext
 
 Address = tuple[str, int]
@@ -35,6 +36,8 @@ _ASK_TIMEOUT_S: Final = 2.0
 _TRY_AGAIN_S: Final = 0.05
 _CLUSTER_SLOTS: Final = pack(("CLUSTER", "SLOTS"))
 _ASKING: Final = pack(("ASKING",))
+#: After which the map is read again. All of redis-py's but the one that a deadline raises.
+_NODE_LOST: Final = (RedisConnectionError, RedisTimeoutError, TimeoutError, ClusterDownError)
 
 
 class ClusterSource:
@@ -78,14 +81,17 @@ class ClusterSource:
             async with self._reading:
                 if not self._ranges:
                     self._ranges = await self._read_map()
-        known = self._slots.get(slot)
+        known = self.known_owner(slot)
         if known is not None:
             return known
-        for first, last, address in self._ranges:
-            if first <= slot <= last:
-                return address
         self.forget()
         raise RedisConnectionError(f"{self.label}: no node serves slot {slot}")
+
+    def known_owner(self, slot: int) -> Address | None:
+        """The node that serves a slot according to the map that was read last."""
+        if slot in self._slots:
+            return self._slots[slot]
+        return next((address for first, last, address in self._ranges if first <= slot <= last), None)
 
     def moved(self, slot: int, error: AskError, asked: Address) -> Address:
         """Where a redirection points; remembered if the slot has moved for good."""
@@ -137,6 +143,25 @@ class ClusterLinks:
         self._nodes: dict[Address, Links] = {}
         self._closed = False
 
+    def is_idle(self, key: str) -> bool:
+        node = self._known_node(key)
+        return node is not None and node.is_idle(key)
+
+    def start(self, packed: bytes, key: str, timeout_s: float, receive: Receive) -> None:
+        """To the node that is known to own the key; a redirection is an error like others, which `exchange` follows."""
+        node = self._known_node(key)
+        assert node is not None, "is_idle comes first"
+        node.start(packed, key, timeout_s, partial(self._received, receive))
+
+    def _known_node(self, key: str) -> Links | None:
+        address = self._source.known_owner(key_slot(key.encode()))
+        return None if address is None else self._nodes.get(address)
+
+    def _received(self, receive: Receive, reply: Any) -> None:
+        if isinstance(reply, _NODE_LOST):
+            self._source.forget()
+        receive(reply)
+
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         async with asyncio.timeout(timeout_s):
             return await self._exchange(packed, key, timeout_s)
@@ -157,7 +182,7 @@ class ClusterLinks:
             except TryAgainError as error:
                 moving = error
                 await asyncio.sleep(_TRY_AGAIN_S)
-            except (RedisConnectionError, RedisTimeoutError, TimeoutError, ClusterDownError, asyncio.CancelledError):
+            except (*_NODE_LOST, asyncio.CancelledError):
                 self._source.forget()  # cancelled is also what the deadline does, and its node may be gone
                 raise
         if moving is not None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import AskError, NoScriptError, RedisError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.links import Carrier
@@ -19,12 +20,21 @@ from pyqueue._redis.packing import pack, pack_script
 from pyqueue._redis.refusals import refusal_of
 from pyqueue._redis.resp3 import as_resp2
 from pyqueue._redis.scripts import Script
+from pyqueue._redis.streams import Receive
 from pyqueue.types import Arg
 
 #: Longest wait for one command, connecting included. Long enough for a loaded server, short enough for a web request.
 DEADLINE_S: Final = 10.0
 #: What a blocking command gets on top of the time it asks the server to block.
 BLOCK_MARGIN_S: Final = 5.0
+
+
+#: The server does not know the script, or another node has its keys.
+_ASK_ELSEWHERE: Final = (NoScriptError, AskError, TryAgainError)
+
+
+class NothingRan(Exception):
+    """A script that was started has not run, and `Commands.call` knows what to do about it."""
 
 
 class Commands(Protocol):
@@ -39,6 +49,26 @@ class Commands(Protocol):
         self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, timeout_s: float | None = None
     ) -> Any:
         """Run a script; one round trip, two where the server does not know it yet."""
+        ...
+
+    def is_idle(self, key: str) -> bool:
+        """Whether a script that has this key can be started: an open connection is free, and nobody waits for it."""
+        ...
+
+    def start(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Arg],
+        receive: Receive,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        """Send a script at once, where they are idle.
+
+        `receive` is called with the reply, or with what `call` would raise, as soon as it is there: that saves the
+        coroutines and a turn of the event loop. It may also be `NothingRan`: then `call`.
+        """
         ...
 
     async def execute(self, *command: Arg, timeout_s: float | None = None, at: str | None = None) -> Any:
@@ -83,6 +113,29 @@ class RedisCommands:
             left_s = max(0.0, began + deadline_s - time.monotonic())
             return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, left_s)
 
+    def is_idle(self, key: str) -> bool:
+        return self._carrier.is_idle(key)
+
+    def start(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Arg],
+        receive: Receive,
+        *,
+        timeout_s: float | None = None,
+    ) -> None:
+        deadline_s = self._deadline_s if timeout_s is None else timeout_s
+        packed = pack_script(script.sha, tuple(keys), args)
+        self._carrier.start(packed, keys[0], deadline_s, partial(self._received, receive, deadline_s))
+
+    def _received(self, receive: Receive, timeout_s: float, reply: Any) -> None:
+        if isinstance(reply, _ASK_ELSEWHERE):
+            reply = NothingRan(str(reply))
+        elif isinstance(reply, Exception):
+            reply = self._meaning(reply, timeout_s)
+        receive(reply)
+
     async def execute(self, *command: Arg, timeout_s: float | None = None, at: str | None = None) -> Any:
         if timeout_s is None:
             block_s = block_time_s(command)
@@ -97,13 +150,21 @@ class RedisCommands:
     async def _exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         try:
             return await self._carrier.exchange(packed, key, timeout_s)
-        except TimeoutError:
-            raise RedisTimeoutError(f"{self._label}: no reply within {timeout_s:g} s") from None
-        except RedisError as error:
-            refusal = refusal_of(error)
-            if refusal is None:
+        except (TimeoutError, RedisError) as error:
+            meaning = self._meaning(error, timeout_s)
+            if meaning is error:
                 raise
-            raise refusal from error
+            raise meaning from meaning.__cause__
+
+    def _meaning(self, error: Exception, timeout_s: float) -> Exception:
+        """The error that is raised for what a carrier raises."""
+        if isinstance(error, TimeoutError) and not isinstance(error, RedisError):
+            return RedisTimeoutError(f"{self._label}: no reply within {timeout_s:g} s")
+        refusal = refusal_of(error) if isinstance(error, RedisError) else None
+        if refusal is None:
+            return error
+        refusal.__cause__ = error
+        return refusal
 
 
 def block_time_s(command: Sequence[Arg]) -> float | None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -18,7 +20,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.refusals import WRONG_SERVER, code_of
-from pyqueue._redis.streams import Stream, Wire, abort, stream_of
+from pyqueue._redis.streams import Receive, Stream, Wire, abort, stream_of
 
 #: Time for name resolution, TCP, TLS, AUTH and SELECT together; a server that takes longer counts as unreachable.
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -33,6 +35,14 @@ class Carrier(Protocol):
 
     #: Whether replies may come in the shapes of RESP3.
     may_speak_resp3: bool
+
+    def is_idle(self, key: str) -> bool:
+        """Whether a command with this key can be sent at once, without a task: by `start`."""
+        ...
+
+    def start(self, packed: bytes, key: str, timeout_s: float, receive: Receive) -> None:
+        """Send at once, where it is idle; `receive` is called as soon as the reply is there."""
+        ...
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any: ...
     async def aclose(self) -> None: ...
@@ -67,6 +77,18 @@ class Link:
         except BaseException:
             await self.drop()
             raise
+
+    def start(self, packed: bytes, timeout_s: float, receive: Receive) -> None:
+        """Send one command on the open connection; `receive` gets its reply, or what came instead."""
+        assert self._stream is not None, "is_open comes first"
+        self._stream.start(packed, 1, timeout_s, receive)
+
+    def settle(self, reply: Any) -> None:
+        """Give the connection up, from outside of a task, if what it answered says so."""
+        if self._stream is None or not isinstance(reply, Exception):
+            return
+        if not isinstance(reply, ResponseError) or code_of(reply) in WRONG_SERVER:
+            self._stream.abandon()
 
     async def _open(self) -> Stream:
         await self.drop()
@@ -117,6 +139,23 @@ class Links:
         async with asyncio.timeout(timeout_s):
             return await self._exchange(packed, timeout_s, replies)
 
+    def is_idle(self, key: str) -> bool:
+        if self._closed or self._loop is not asyncio.get_running_loop():
+            return False
+        return not self._slots.locked() and self._free[-1].is_open  # locked, too, while others wait for their turn
+
+    def start(self, packed: bytes, key: str, timeout_s: float, receive: Receive) -> None:
+        with suppress(StopIteration):  # it does not wait now
+            self._slots.acquire().send(None)
+        link = self._free.pop()
+        link.start(packed, timeout_s, partial(self._received, link, receive))
+
+    def _received(self, link: Link, receive: Receive, reply: Any) -> None:
+        link.settle(reply)
+        self._free.append(link)
+        self._slots.release()
+        receive(reply)
+
     async def _exchange(self, packed: bytes, timeout_s: float, replies: int) -> Any:
         async with self._slots:
             if self._closed:
@@ -162,6 +201,12 @@ class BorrowedLinks:
         self._slots = asyncio.Semaphore(size)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._releasing: set[asyncio.Task[None]] = set()
+
+    def is_idle(self, key: str) -> bool:
+        return False
+
+    def start(self, packed: bytes, key: str, timeout_s: float, receive: Receive) -> None:
+        raise NotImplementedError("it never is idle")
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         if self._loop is not asyncio.get_running_loop():

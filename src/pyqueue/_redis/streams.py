@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
@@ -25,6 +26,9 @@ else:
     _new_reader = hiredis.Reader
 
 _NOT_ENOUGH: Final = object()
+
+Receive: TypeAlias = Callable[[Any], None]
+"""Takes the reply to a command, or the exception that came instead: an error reply, TimeoutError, ConnectionError."""
 
 
 class Wire(Protocol):
@@ -50,6 +54,13 @@ class Stream(Protocol):
         """Whether it turns out to be closed, or to hold bytes that nobody asked for."""
         ...
 
+    def start(self, packed: bytes, replies: int, timeout_s: float, receive: Receive) -> None:
+        """As `exchange`, on an open stream, for who is in no task: `receive` is called as soon as the reply is there.
+
+        The stream must be given up (`abandon`, or `drop`) after whatever is no reply.
+        """
+        ...
+
     async def exchange(self, packed: bytes, replies: int, timeout_s: float) -> Any:
         """Send one command, or several packed one after another; the last reply, or the first error raised.
 
@@ -59,6 +70,10 @@ class Stream(Protocol):
 
     async def drop(self) -> None:
         """Give the connection up at once, with whatever is unsent or unread. Does not yield to the loop."""
+        ...
+
+    def abandon(self) -> None:
+        """Use it no more; whoever waits is told. `drop` does the rest."""
         ...
 
 
@@ -75,7 +90,7 @@ def stream_of(wire: Wire) -> Stream:
 class ReplyStream(asyncio.Protocol):
     """Reads replies off a transport. The timer of a deadline stays armed across commands, and looks when it rings."""
 
-    __slots__ = ("_deadline", "_expected", "_loop", "_reader", "_timer", "_transport", "_waiter", "_wire", "is_open")
+    __slots__ = ("_deadline", "_expected", "_loop", "_reader", "_receive", "_timer", "_transport", "_wire", "is_open")
 
     def __init__(self, wire: Wire, transport: asyncio.WriteTransport, reader: Any) -> None:
         """`transport` is that of `wire`, which stays referred to because it closes what it opened when it goes."""
@@ -84,7 +99,7 @@ class ReplyStream(asyncio.Protocol):
         self._transport = transport
         self._reader = reader
         self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[Any] | None = None
+        self._receive: Receive | None = None
         self._expected = 0
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -93,24 +108,27 @@ class ReplyStream(asyncio.Protocol):
     async def is_stale(self) -> bool:
         return not self.is_open
 
-    async def exchange(self, packed: bytes, replies: int, timeout_s: float) -> Any:
+    def start(self, packed: bytes, replies: int, timeout_s: float, receive: Receive) -> None:
         self._expected = replies
         self._deadline = self._loop.time() + timeout_s
         if self._timer is None or self._timer.when() > self._deadline:
             self._arm()
-        waiter = self._waiter = self._loop.create_future()
+        self._receive = receive
         self._transport.write(packed)
+
+    async def exchange(self, packed: bytes, replies: int, timeout_s: float) -> Any:
+        waiter: asyncio.Future[Any] = self._loop.create_future()
+        self.start(packed, replies, timeout_s, partial(_resolve, waiter))
         return await waiter
 
     async def drop(self) -> None:
-        self.is_open = False
-        self._disarm()
-        with contextlib.suppress(RuntimeError):  # its event loop is closed
-            # close() would wait for unsent bytes (and TLS for the peer's goodbye), for ever on a half-open connection.
-            self._transport.abort()
-        self._fail(RedisConnectionError("this connection to Redis was given up"))
+        self.abandon()
         with contextlib.suppress(Exception):
             await self._wire.disconnect(nowait=True)
+
+    def abandon(self) -> None:
+        self._disarm()
+        self._break(RedisConnectionError("this connection to Redis was given up"))
 
     # What the transport calls.
 
@@ -133,25 +151,26 @@ class ReplyStream(asyncio.Protocol):
     # Replies and deadlines.
 
     def _take(self, reply: Any) -> None:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
+        receive = self._receive
+        if receive is None:
             self._break(RedisConnectionError("Redis sent a reply that nobody asked for"))
-        elif isinstance(reply, Exception):
-            waiter.set_exception(reply)
-        else:
-            self._expected -= 1
-            if self._expected == 0:
-                waiter.set_result(reply)
+            return
+        self._expected -= 1
+        if self._expected == 0 or isinstance(reply, Exception):
+            self._receive = None
+            receive(reply)
 
     def _break(self, error: Exception) -> None:
         self.is_open = False
+        with contextlib.suppress(RuntimeError):  # its event loop is closed
+            # close() would wait for unsent bytes (and TLS for the peer's goodbye), for ever on a half-open connection.
+            self._transport.abort()
         self._fail(error)
-        self._transport.abort()
 
     def _fail(self, error: Exception) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
-            self._waiter.exception()  # seen, also when whoever waited has been given up
+        receive, self._receive = self._receive, None
+        if receive is not None:
+            receive(error)
 
     def _arm(self) -> None:
         self._disarm()
@@ -164,12 +183,22 @@ class ReplyStream(asyncio.Protocol):
 
     def _ring(self) -> None:
         self._timer = None
-        if self._waiter is None or self._waiter.done():
+        if self._receive is None:
             return
         if self._loop.time() < self._deadline:  # a later command's
             self._arm()
         else:
-            self._fail(TimeoutError())
+            self._break(TimeoutError())
+
+
+def _resolve(waiter: asyncio.Future[Any], reply: Any) -> None:
+    if waiter.done():  # whoever waited has been cancelled, and drops the stream
+        return
+    if isinstance(reply, Exception):
+        waiter.set_exception(reply)
+        waiter.exception()  # seen, also when whoever waited has been given up
+    else:
+        waiter.set_result(reply)
 
 
 class WireStream:
@@ -193,6 +222,9 @@ class WireStream:
         except Exception:
             return True
 
+    def start(self, packed: bytes, replies: int, timeout_s: float, receive: Receive) -> None:
+        raise NotImplementedError("it never is known to be open")
+
     async def exchange(self, packed: bytes, replies: int, timeout_s: float) -> Any:
         async with asyncio.timeout(timeout_s):
             await self._wire.send_packed_command(packed, check_health=False)
@@ -202,6 +234,9 @@ class WireStream:
 
     async def drop(self) -> None:
         await abort(self._wire)
+
+    def abandon(self) -> None:
+        """Nothing to do before `drop`."""
 
 
 def transport_of(wire: Wire) -> asyncio.WriteTransport | None:

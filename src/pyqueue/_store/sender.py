@@ -42,6 +42,16 @@ class Sender:
         self._sequence = 0
         self._outage = outage
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the last attempt was answered."""
+        return not self._outage.is_down
+
+    def next_number(self) -> int:
+        """The number of a new exchange."""
+        self._sequence += 1
+        return self._sequence
+
     def bound_s(self, try_s: float, deadline: float) -> float:
         """How long a try may take: `try_s`, and in an outage no longer than until `deadline` (monotonic seconds)."""
         return min(try_s, max(0.0, deadline - time.monotonic())) if self._outage.is_down else try_s
@@ -50,27 +60,33 @@ class Sender:
         self,
         attempt: Callable[[str, int], Awaitable[T]],
         *,
+        number: int | None = None,
+        failure: Exception | None = None,
         timeout_s: float = RESEND_S,
         try_s: float | None = None,
     ) -> T:
         """Run `attempt(uuid, sequence)` until it is answered; what it raises for an answer passes through.
 
+        `number` and `failure`: of an exchange whose first try was made already, without this method, and failed so.
         After a connection error the same sequence is tried again, with growing jittered pauses; from then on a refusal
         of the server is no answer, either, because an earlier try may have been applied. Raises the last connection
         error once `timeout_s` has passed: whether the exchange was applied is then unknown. With `try_s` a try that
         takes longer than its bound is a broken connection; without, tries keep their own, and the last may end later.
         """
-        self._sequence += 1
+        sequence = self.next_number() if number is None else number
         deadline = time.monotonic() + min(timeout_s, RESEND_S)
         unknown: Exception | None = None
         while True:
             began = time.monotonic()
             try:
+                if failure is not None:
+                    raise failure
                 if try_s is None:
-                    reply = await attempt(self.uuid, self._sequence)
+                    reply = await attempt(self.uuid, sequence)
                 else:
-                    reply = await _bounded(attempt(self.uuid, self._sequence), self.bound_s(try_s, deadline))
+                    reply = await _bounded(attempt(self.uuid, sequence), self.bound_s(try_s, deadline))
             except (RedisConnectionError, RedisTimeoutError, RedisRefused) as error:
+                failure = None
                 if not isinstance(error, RedisRefused):
                     unknown = error
                 elif unknown is None and error.code not in _TRANSITIONAL:

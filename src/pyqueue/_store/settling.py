@@ -107,23 +107,53 @@ async def settle_and_claim(
     With a sequence the same call may be sent again after a lost reply; it is then answered from its record.
     Raises StaleExchange if a newer exchange of this sender was applied already.
     """
-    reply = await store.call(
-        load("settle_and_claim"),
-        [_row(settlement) for settlement in settlements],
-        sender=sender,
-        sequence=sequence,
-        record_ms=RECORD_MS,
-        claim=request.jobs,
-        token=request.token,
-        first_token=request.first_token,
-        lock_ms=request.lock_ms,
-        worker_name=request.worker_name,
-        limiter_max=request.limiter_max,
-        limiter_duration_ms=request.limiter_duration_ms,
-        metrics_points=request.metrics_points,
-        suspects=request.suspects,
-        rearm=int(rearm),
-    )
+    rows = [_row(settlement) for settlement in settlements]
+    reply = await store.call(load("settle_and_claim"), rows, **_arguments(request, rearm, sender, sequence))
+    return _exchange_reply(store, request, reply)
+
+
+def start_settle_and_claim(
+    store: Store,
+    settlements: Sequence[Settlement],
+    request: ClaimRequest,
+    received: Callable[[ExchangeReply | Exception], None],
+    *,
+    rearm: bool,
+    sender: str,
+    sequence: int,
+) -> bool:
+    """The same, sent at once; False where that is impossible. What comes: see `Commands.start`."""
+
+    def receive(reply: Any) -> None:
+        try:
+            answer = reply if isinstance(reply, Exception) else _exchange_reply(store, request, reply)
+        except Exception as error:
+            answer = error
+        received(answer)
+
+    rows = [_row(settlement) for settlement in settlements]
+    return store.start(load("settle_and_claim"), rows, receive, **_arguments(request, rearm, sender, sequence))
+
+
+def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -> dict[str, Any]:
+    return {
+        "sender": sender,
+        "sequence": sequence,
+        "record_ms": RECORD_MS,
+        "claim": request.jobs,
+        "token": request.token,
+        "first_token": request.first_token,
+        "lock_ms": request.lock_ms,
+        "worker_name": request.worker_name,
+        "limiter_max": request.limiter_max,
+        "limiter_duration_ms": request.limiter_duration_ms,
+        "metrics_points": request.metrics_points,
+        "suspects": request.suspects,
+        "rearm": int(rearm),
+    }
+
+
+def _exchange_reply(store: Store, request: ClaimRequest, reply: Any) -> ExchangeReply:
     if isinstance(reply, int):
         raise error_from_code(reply, queue=store.keys.queue, command="settle_and_claim")
     now_ms, codes, rows, next_delayed_ms, limit_ms, suspects, any_iteration = reply

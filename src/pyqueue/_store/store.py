@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from pyqueue._redis.commands import Commands
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.scripts import Script
+from pyqueue._redis.streams import Receive
 from pyqueue.types import SERVER_CLOCK, Arg, Clock
 
 
@@ -37,9 +38,29 @@ class Store:
         self, script: Script, rows: Iterable[Sequence[Arg]] = (), *, timeout_s: float | None = None, **args: Arg
     ) -> Any:
         """Run a script in one round trip; `prefix` and `now_ms` are filled in where the script has them."""
+        packed = self._pack(script, rows, args)
+        return await self.commands.call(script, script.bind(self.keys), packed, timeout_s=timeout_s)
+
+    def start(
+        self,
+        script: Script,
+        rows: Iterable[Sequence[Arg]],
+        receive: Receive,
+        *,
+        timeout_s: float | None = None,
+        **args: Arg,
+    ) -> bool:
+        """Send a script at once if a connection is idle, else False; `receive` gets what comes (`Commands.start`)."""
+        if not self.commands.is_idle(self.keys.meta):
+            return False
+        packed = self._pack(script, rows, args)
+        self.commands.start(script, script.bind(self.keys), packed, receive, timeout_s=timeout_s)
+        return True
+
+    def _pack(self, script: Script, rows: Iterable[Sequence[Arg]], args: dict[str, Arg]) -> list[Arg]:
         names = script.args
         if "prefix" in names:
             args.setdefault("prefix", self.keys.base)
         if "now_ms" in names:
             args.setdefault("now_ms", self.clock.now_ms())
-        return await self.commands.call(script, script.bind(self.keys), script.pack(args, rows), timeout_s=timeout_s)
+        return script.pack(args, rows)

@@ -1,10 +1,13 @@
 """The engine: one exchange with Redis at a time, which settles what has finished and claims what can start.
 
-    plan (batch.plan) -> send (Sender: again after a lost reply) -> land: codes (Confirmations), start jobs -> plan ...
+    plan (batch.plan) -> launch -> arrived -> land: codes (Confirmations), start jobs -> plan ...
 
-The next exchange leaves before the reply to the last one is landed, if there is something to say, so that Redis and the
-event loop work at the same time. Nothing waits for company: what finishes while an exchange is in flight goes into the
-next. Outcomes wait here as data until a reply confirms them. Nothing else in the worker claims or settles.
+An exchange is launched by what gives the occasion, without a turn of the event loop in between: the end of the last
+running job, or the reply to the exchange before. `run` does it on all other occasions. What cannot fly at once is
+grounded: `run` sends it the long way (Sender: again after a lost reply), under the same number. The next exchange
+leaves before the reply to the last one is landed, if there is something to say, so that Redis and the event loop work
+at the same time. Nothing waits for company: what finishes while an exchange is in flight goes into the next. Outcomes
+wait here as data until a reply confirms them. Nothing else in the worker claims or settles.
 
 Modes: ready (work may be there: free slots are worth a claim) -> drained (a claim came back short; the waiter blocks
 on the marker) -> ready (woken). A limited, paused or closing engine settles and does not claim; a claim in flight that
@@ -16,14 +19,24 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import anyio
 
+from pyqueue._redis.commands import NothingRan
 from pyqueue._redis.outage import Outage, is_outage
 from pyqueue._store.sender import Sender
-from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, Unanswered, settle_and_claim
+from pyqueue._store.settling import (
+    Claimed,
+    ClaimRequest,
+    ExchangeReply,
+    Settlement,
+    Unanswered,
+    settle_and_claim,
+    start_settle_and_claim,
+)
 from pyqueue._store.store import Store
 from pyqueue._worker.batch import MAX_OUTCOMES, Exchange, Situation, plan
 from pyqueue._worker.confirmations import Confirmations
@@ -33,16 +46,30 @@ from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.leases import Leases
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
-from pyqueue._worker.started import Started
 from pyqueue._worker.supply import Supply
 from pyqueue.errors import RedisRefused
 from pyqueue.outcomes import RateLimited, Returned
 
 
+class Flight(NamedTuple):
+    """An exchange that leaves or has left.
+
+    batch: the jobs it settles. number: the sender's, the same for every try. wakes: `Supply.wakes` as it left.
+    """
+
+    batch: list[Held]
+    settlements: list[Settlement]
+    request: ClaimRequest
+    rearm: bool
+    number: int
+    wakes: int
+    began: float
+
+
 class Landing(NamedTuple):
     """The reply to one exchange, before anything was done about it.
 
-    batch: the jobs it settled. lease_until: until when (monotonic seconds) the claimed jobs are locked.
+    lease_until: until when (monotonic seconds) the claimed jobs are locked.
     """
 
     batch: list[Held]
@@ -87,6 +114,11 @@ class Engine:
         """What is known of jobs to come."""
         self._finished: deque[Held] = deque()
         self._isolate = 0  # outcomes to send one by one, because something in a batch cannot be sent
+        self._flight: Flight | None = None  # launched, its reply is to come
+        self._grounded: tuple[Flight, Exception | None] | None = None  # to be sent by `run`; why it failed before
+        self._landing: Landing | None = None  # to be landed by `run`
+        self._defect: BaseException | None = None  # to be raised by `run`
+        self._is_parked = False  # `run` waits for something to do, and would do nothing else
         self._in_flight = 0
         self._claims = 0
         self._rearm = False
@@ -98,23 +130,28 @@ class Engine:
 
     async def run(self) -> None:
         """Exchange until closing and empty-handed."""
-        landing: Landing | None = None
-        while True:
-            if self._pause_s:
+        while self._defect is None:
+            if self._grounded is not None:
+                await self._fly(*self._grounded)
+            elif self._landing is not None:
+                await self._land_iterations(self._landing)
+            elif self._pause_s:
                 pause_s, self._pause_s = self._pause_s, 0.0
                 await anyio.sleep(pause_s)
-            exchange = plan(self._situation(landing))
-            if exchange is not None:
-                landing = await self._exchange(exchange, landing)
-            elif landing is not None:
-                self._land(landing)
-                landing = None
-            elif self.is_closing and self._is_empty_handed():
-                self.supply.silence()
-                return
-            else:
-                await self._changed.wait()
-                self._changed.clear()
+            elif self._flight is not None or not self._go_on():
+                if self._flight is None and self.is_closing and self._is_empty_handed():
+                    self.supply.silence()
+                    return
+                await self._park()
+        raise self._defect
+
+    async def _park(self) -> None:
+        self._is_parked = True
+        try:
+            await self._changed.wait()
+        finally:
+            self._is_parked = False
+        self._changed.clear()
 
     # What the waiter needs.
 
@@ -159,7 +196,12 @@ class Engine:
         if not held.is_lost:
             self._closes_limit |= type(held.outcome) is RateLimited
             self._finished.append(held)
-        self._changed.set()
+        if self._flight is not None:
+            return  # its landing goes on from here
+        if self._is_parked and not (self._slots.running or self._changed.is_set()):
+            self._go_on()  # nobody else is about to end
+        else:
+            self._changed.set()
 
     @property
     def unsettled(self) -> int:
@@ -182,6 +224,21 @@ class Engine:
 
     # One exchange.
 
+    def _go_on(self, landing: Landing | None = None) -> bool:
+        """Launch the next exchange, if there is something to say; `landing` is what is still to be landed."""
+        exchange = plan(self._situation(landing))
+        if exchange is None:
+            return False
+        flight = self._prepare(exchange)
+        try:
+            if self._launch(flight):
+                self._flight = flight
+            else:
+                self._ground(flight, None)
+        except Exception as error:  # one of its outcomes cannot be encoded
+            self._ground(flight, error)
+        return True
+
     def _situation(self, landing: Landing | None) -> Situation:
         isolate = self._isolate > 0
         starting, suspects = (0, 0) if landing is None else (len(landing.reply.rows), landing.reply.suspects)
@@ -200,71 +257,93 @@ class Engine:
     def _is_empty_handed(self) -> bool:
         return not (self._finished or self._slots.running or self._confirmations.judging or self.is_blocking)
 
-    async def _exchange(self, exchange: Exchange, before: Landing | None) -> Landing | None:
-        """Send an exchange, and land what the one before has brought while Redis works on it."""
-        if before is None:
-            return await self._fly(exchange)
-        flight = Started(self._fly(exchange))
-        try:
-            self._land(before)
-            return await flight
-        finally:
-            flight.close()
-
-    async def _fly(self, exchange: Exchange) -> Landing | None:
-        """Send an exchange and wait for its reply; None if there is none and its outcomes were put back."""
+    def _prepare(self, exchange: Exchange) -> Flight:
         batch = [self._finished.popleft() for _ in range(exchange.settle)]
         self._in_flight += len(batch)
-        wakes, began = self.supply.wakes, time.monotonic()
         self._rearm = self._closes_limit = False
-        try:
-            reply = await self._send(batch, exchange)
-        except Exception as error:
-            self._rearm |= exchange.rearm
-            self._leases.answered()
-            self._in_flight -= len(batch)
-            await self._not_sent(batch, error)
-            return None
-        except BaseException:
-            self._in_flight -= len(batch)
-            raise
-        self._isolate = max(0, self._isolate - len(batch))
-        self.supply.note(reply, asked=exchange.claim, wakes=wakes)
-        self._look_for_work()
-        if reply.any_iteration:
-            await self._iterations.follow(reply.claimed)
-        return Landing(batch, reply, max(began + self._claim.lock_ms / 1000, self._leases.answered()))
-
-    def _land(self, landing: Landing) -> None:
-        """Take what an exchange has brought: the ends of its jobs, and new ones."""
-        self._in_flight -= len(landing.batch)
-        again, self._pause_s = self._confirmations.apply(landing.batch, landing.reply.codes)
-        self._finished.extendleft(reversed(again))
-        self._announce_drained(landing.reply)
-        self._hand_out(landing)
-
-    async def _send(self, batch: Sequence[Held], exchange: Exchange) -> ExchangeReply:
-        settlements = [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome]
         request = self._claim._replace(jobs=exchange.claim, first_token=self._claims, suspects=exchange.suspects)
         self._claims += exchange.claim
+        return Flight(
+            batch,
+            [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome],
+            request,
+            exchange.rearm,
+            self._sender.next_number(),
+            self.supply.wakes,
+            time.monotonic(),
+        )
 
-        async def attempt(sender: str, sequence: int) -> ExchangeReply:
-            self._leases.expect(Unanswered(sender, sequence, request.token))
-            began = time.monotonic()
-            try:
-                return await settle_and_claim(
-                    self._store, settlements, request, rearm=exchange.rearm, sender=sender, sequence=sequence
-                )
-            except Exception as error:
-                if is_outage(error) and not self._outage.is_known(began):
-                    self._callbacks.report(error)
-                raise
+    def _launch(self, flight: Flight) -> bool:
+        """Send an exchange at once; False if that is impossible now."""
+        if not self._sender.is_up:
+            return False
+        self._leases.expect(Unanswered(self._sender.uuid, flight.number, flight.request.token))
+        return start_settle_and_claim(
+            self._store,
+            flight.settlements,
+            flight.request,
+            partial(self._landed, flight),
+            rearm=flight.rearm,
+            sender=self._sender.uuid,
+            sequence=flight.number,
+        )
 
-        reply = await self._sender.send(attempt)
+    def _landed(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
+        """Take the answer to an exchange that was launched. Called by the connection: `run` raises what is raised."""
+        self._flight = None
+        if not self._is_parked:
+            return  # the worker has been cancelled
+        try:
+            if isinstance(answer, Exception):
+                self._ground(flight, None if isinstance(answer, NothingRan) else answer)
+            else:
+                self._arrived(flight, answer)
+        except BaseException as error:
+            self._defect = error
+            self._changed.set()
+
+    def _ground(self, flight: Flight, failure: Exception | None) -> None:
+        if failure is not None and is_outage(failure) and not self._outage.is_known(flight.began):
+            self._callbacks.report(failure)
+        self._grounded = flight, failure
+        self._changed.set()
+
+    async def _fly(self, flight: Flight, failure: Exception | None) -> None:
+        """Send an exchange until it is answered, or put its outcomes back."""
+        try:
+            reply = await self._sender.send(partial(self._attempt, flight), number=flight.number, failure=failure)
+        except Exception as error:
+            self._grounded = None
+            self._rearm |= flight.rearm
+            self._leases.answered()
+            self._in_flight -= len(flight.batch)
+            await self._not_sent(flight.batch, error)
+            return
+        except BaseException:
+            self._in_flight -= len(flight.batch)
+            raise
+        self._grounded = None
         if not self.was_connected:
             self.was_connected = True
             self._callbacks.emit("ready")
-        return reply
+        self._arrived(flight, reply)
+
+    async def _attempt(self, flight: Flight, sender: str, sequence: int) -> ExchangeReply:
+        self._leases.expect(Unanswered(sender, sequence, flight.request.token))
+        began = time.monotonic()
+        try:
+            return await settle_and_claim(
+                self._store,
+                flight.settlements,
+                flight.request,
+                rearm=flight.rearm,
+                sender=sender,
+                sequence=sequence,
+            )
+        except Exception as error:
+            if is_outage(error) and not self._outage.is_known(began):
+                self._callbacks.report(error)
+            raise
 
     async def _not_sent(self, batch: list[Held], error: Exception) -> None:
         """The exchange was refused or given up: keep the outcomes, unless one of them cannot be sent at all."""
@@ -279,6 +358,36 @@ class Engine:
         if not self._outage.is_down:
             self._callbacks.report(error)
         await anyio.sleep(self._outage.failed(error))
+
+    def _arrived(self, flight: Flight, reply: ExchangeReply) -> None:
+        """Learn from a reply, send the next exchange, and then land this one while Redis works."""
+        self._isolate = max(0, self._isolate - len(flight.batch))
+        self.supply.note(reply, asked=flight.request.jobs, wakes=flight.wakes)
+        self._look_for_work()
+        lease_until = max(flight.began + self._claim.lock_ms / 1000, self._leases.answered())
+        landing = Landing(flight.batch, reply, lease_until)
+        if reply.any_iteration:
+            self._landing = landing
+            self._changed.set()
+        else:
+            self._go_on(landing)
+            self._land(landing)
+
+    async def _land_iterations(self, landing: Landing) -> None:
+        """The jobs of schedulers start after their successors were created."""
+        await self._iterations.follow(landing.reply.claimed)
+        self._landing = None
+        self._land(landing)
+
+    def _land(self, landing: Landing) -> None:
+        """Take what an exchange has brought: the ends of its jobs, and new ones."""
+        self._in_flight -= len(landing.batch)
+        again, self._pause_s = self._confirmations.apply(landing.batch, landing.reply.codes)
+        self._finished.extendleft(reversed(again))
+        self._announce_drained(landing.reply)
+        self._hand_out(landing)
+        if self._finished or self._pause_s or self.is_closing:
+            self._changed.set()
 
     def _announce_drained(self, reply: ExchangeReply) -> None:
         if reply.rows:
