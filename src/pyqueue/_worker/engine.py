@@ -303,13 +303,13 @@ class Engine:
             self._changed.set()
 
     def _ground(self, flight: Flight, failure: Exception | None) -> None:
-        if failure is not None and is_outage(failure) and not self._outage.is_known(flight.began):
-            self._callbacks.report(failure)
         self._grounded = flight, failure
         self._changed.set()
 
     async def _fly(self, flight: Flight, failure: Exception | None) -> None:
         """Send an exchange until it is answered, or put its outcomes back."""
+        if failure is not None:
+            self._report_outage(failure, flight.began)
         try:
             reply = await self._sender.send(partial(self._attempt, flight), number=flight.number, failure=failure)
         except Exception as error:
@@ -341,9 +341,13 @@ class Engine:
                 sequence=sequence,
             )
         except Exception as error:
-            if is_outage(error) and not self._outage.is_known(began):
-                self._callbacks.report(error)
+            self._report_outage(error, began)
             raise
+
+    def _report_outage(self, error: Exception, began: float) -> None:
+        """Tell the listeners of an outage, once, before it is noted."""
+        if is_outage(error) and not self._outage.is_known(began):
+            self._callbacks.report(error)
 
     async def _not_sent(self, batch: list[Held], error: Exception) -> None:
         """The exchange was refused or given up: keep the outcomes, unless one of them cannot be sent at all."""
