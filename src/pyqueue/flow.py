@@ -11,6 +11,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -71,7 +72,7 @@ class FlowProducer:
         self._connection.check_prefix(self.prefix)
         self._clock = clock
         self._sender = Sender(Outage(f"flows: {self._connection.url_safe}"))
-        self._buffer: AddBuffer[FlowRow] = AddBuffer(self._send, MAX_NODES)
+        self._buffer: AddBuffer[FlowRow] = AddBuffer(partial(_FlowCall, self), limit=MAX_NODES)
         self._staging_sender = Sender(Outage(f"large flows: {self._connection.url_safe}"))
         self._one_staging = anyio.Lock()
         self._tasks: set[asyncio.Task[Staged]] = set()
@@ -186,13 +187,13 @@ class FlowProducer:
 
     async def _add_together(self, plans: Sequence[FlowPlan]) -> list[JobNode | PyqueueError]:
         """Add small trees in one call, level by level."""
-        rows = [plan.rows(str(next(self._trees))) for plan in plans]
+        trees = [plan.rows(str(next(self._trees))) for plan in plans]
         order = sorted(
             ((number, index) for number, plan in enumerate(plans) for index in range(len(plan))),
             key=lambda place: plans[place[0]].nodes[place[1]].level,
         )
         try:
-            reply = await self._buffer.add([rows[number][index] for number, index in order])
+            reply = await self._buffer.add([trees[number][index] for number, index in order], len(order))
         except (RedisConnectionError, RedisTimeoutError) as error:
             raise AddOutcomeUnknown(queue=plans[0].nodes[0].queue) from error
         results: list[dict[int, Added | PyqueueError]] = [{} for _ in plans]
@@ -243,20 +244,32 @@ class FlowProducer:
                 _told(error, staging.progress if staging.is_left_over else _NOTHING)
                 raise
 
-    async def _send(self, rows: Sequence[FlowRow], since: float) -> AddReply:
-        """One call of the buffer. The queue of its first node keeps the record."""
-        store = self._store(rows[0].queue)
-
-        async def attempt(sender: str, sequence: int) -> AddReply:
-            return await add_flow(store, rows, sender=sender, sequence=sequence)
-
-        left_s = since + ADD_DEADLINE_S - time.monotonic()
-        return await self._sender.send(attempt, timeout_s=left_s, try_s=ADD_TRY_S)
-
     def _forget(self, task: asyncio.Task[Staged]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # seen, also when the caller has gone
+
+
+class _FlowCall:
+    """One call of a producer's buffer. The queue of its first node keeps the record."""
+
+    __slots__ = ("_deadline", "_producer", "_rows")
+
+    def __init__(self, producer: FlowProducer, rows: Sequence[FlowRow], since: float) -> None:
+        self._producer = producer
+        self._rows = rows
+        self._deadline = since + ADD_DEADLINE_S
+
+    def launch(self, told: Callable[[AddReply | Exception], None]) -> bool:
+        return False  # a flow is many jobs: a turn of the event loop more is nothing
+
+    async def send(self, failure: Exception | None) -> AddReply:
+        left_s = self._deadline - time.monotonic()
+        return await self._producer._sender.send(self._try, failure=failure, timeout_s=left_s, try_s=ADD_TRY_S)
+
+    async def _try(self, sender: str, sequence: int) -> AddReply:
+        store = self._producer._store(self._rows[0].queue)
+        return await add_flow(store, self._rows, sender=sender, sequence=sequence)
 
 
 def _told(error: PyqueueError, what: str) -> PyqueueError:

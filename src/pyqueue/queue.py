@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypeVar, Unpack
@@ -23,7 +24,7 @@ from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.replies import number
 from pyqueue._store import controlling, inspecting
-from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs
+from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs, parts, start_add_jobs, weight
 from pyqueue._store.coalescing import AddBuffer, Answer
 from pyqueue._store.listening import FinishListener, publish_event
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
@@ -100,7 +101,7 @@ class Queue(Generic[DataT, ResultT]):
         )
         self._store = Store(self._connection.commands, keys, clock, self._finishes)
         self._sender = Sender(Outage(f"queue {self.name}: {self._connection.url_safe}"))
-        self._buffer = AddBuffer(self._send)
+        self._buffer: AddBuffer[AddRow] = AddBuffer(partial(_AddCall, self), limit=MAX_ADDS)
         self._is_described = self.options.skip_metas_update
         self._timer: asyncio.TimerHandle | None = None
         self._check: asyncio.Task[None] | None = None
@@ -132,24 +133,25 @@ class Queue(Generic[DataT, ResultT]):
         AddOutcomeUnknown when the connection stayed broken for 9.5 s.
         """
         row = self._encode(name, data, _one_of(options, option_fields))
-        reply = await self._reply(self._buffer.add([row]))
+        reply = await self._reply(self._buffer.add([row], weight(row)))
         return self._job(row, reply.results[0], reply.now_ms)
 
     async def add_bulk(self, specs: Iterable[JobSpec[DataT] | Mapping[str, Any]]) -> list[Job[DataT, ResultT]]:
         """Add many jobs in order: `JobSpec`s, or dictionaries with `name`, `data` and `opts`.
 
-        All are validated before the first is sent. 64 travel in one script call, which is atomic; a larger bulk is
-        not. Raises BulkAddError with a job or an error for each, if the server did not add all of them.
+        All are validated before the first is sent. 64 travel in one script call (32 that are
+        delayed), which is atomic; a larger bulk is not. Raises BulkAddError with a job or an error for each, if
+        the server did not add all of them.
         """
         rows = [self._encode(spec.name, spec.data, spec.options) for spec in map(JobSpec[DataT].parse, specs)]
         results: list[Job[DataT, ResultT] | PyqueueError] = []
-        slices = [rows[first : first + MAX_ADDS] for first in range(0, len(rows), MAX_ADDS)]
+        calls = list(parts(rows))
         sent: list[Answer] = []
-        for index, part in enumerate(slices):
-            # One slice is on the wire while the jobs of the last one are made.
-            for following in slices[len(sent) : index + 2]:
-                sent.append(self._buffer.add(following, after=sent[-1] if sent else None))
-            results += await self._results(part, sent[index])
+        for index, part in enumerate(calls):
+            # One part is on the wire while the jobs of the last one are made.
+            for following in calls[len(sent) : index + 2]:
+                sent.append(self._buffer.add(*following, after=sent[-1] if sent else None))
+            results += await self._results(part.rows, sent[index])
             if isinstance(results[-1], AddOutcomeUnknown):
                 results += [PyqueueError(_NOT_SENT)] * (len(rows) - len(results))
                 break  # the buffer cancels what is left
@@ -291,23 +293,6 @@ class Queue(Generic[DataT, ResultT]):
             for row, result in zip(rows, reply.results, strict=True)
         ]
 
-    async def _send(self, rows: Sequence[AddRow], since: float) -> AddReply:
-        """One call of the buffer, sent again with the same number after a lost reply.
-
-        Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
-        """
-
-        deadline = since + ADD_DEADLINE_S
-
-        async def attempt(sender: str, sequence: int) -> AddReply:
-            # The connection keeps the bound of a try, which is a third of the cost of a timer around it.
-            until = time.monotonic() + self._sender.bound_s(ADD_TRY_S, deadline)
-            await self._describe(until - time.monotonic())
-            left_s = max(0.0, until - time.monotonic())
-            return await add_jobs(self._store, rows, sender=sender, sequence=sequence, timeout_s=left_s)
-
-        return await self._sender.send(attempt, timeout_s=deadline - time.monotonic())
-
     def _job(self, row: AddRow, result: Added | PyqueueError, now_ms: int) -> Job[DataT, ResultT]:
         if not isinstance(result, Added):
             raise result
@@ -347,6 +332,41 @@ class Queue(Generic[DataT, ResultT]):
         cursor = await controlling.forget_senders(self._store, 0, limit=1000)
         while cursor:
             cursor = await controlling.forget_senders(self._store, cursor, limit=1000)
+
+
+class _AddCall:
+    """One call of a queue's buffer, sent again with the same number after a lost reply.
+
+    Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
+    """
+
+    __slots__ = ("_deadline", "_number", "_queue", "_rows")
+
+    def __init__(self, queue: Queue[Any, Any], rows: Sequence[AddRow], since: float) -> None:
+        self._queue = queue
+        self._rows = rows
+        self._deadline = since + ADD_DEADLINE_S
+        self._number = queue._sender.next_number()
+
+    def launch(self, told: Callable[[AddReply | Exception], None]) -> bool:
+        queue, sender = self._queue, self._queue._sender
+        if not (queue._is_described and sender.is_up):
+            return False
+        return start_add_jobs(
+            queue._store, self._rows, told, sender=sender.uuid, sequence=self._number, timeout_s=ADD_TRY_S
+        )
+
+    async def send(self, failure: Exception | None) -> AddReply:
+        left_s = self._deadline - time.monotonic()
+        return await self._queue._sender.send(self._try, number=self._number, failure=failure, timeout_s=left_s)
+
+    async def _try(self, sender: str, sequence: int) -> AddReply:
+        # The connection keeps the bound of a try, which is a third of the cost of a timer around it.
+        queue = self._queue
+        until = time.monotonic() + queue._sender.bound_s(ADD_TRY_S, self._deadline)
+        await queue._describe(until - time.monotonic())
+        left_s = max(0.0, until - time.monotonic())
+        return await add_jobs(queue._store, self._rows, sender=sender, sequence=sequence, timeout_s=left_s)
 
 
 def _one_of(options: JobOptions | Mapping[str, Any] | None, fields: JobOptionFields) -> JobOptions | None:

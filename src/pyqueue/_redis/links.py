@@ -172,10 +172,10 @@ class Links:
                 "this connection is in use by another event loop: open one per loop (Connection.derive_for_thread)"
             )
         self._loop = asyncio.get_running_loop()
-        self._free = list(self._all)
-        self._slots = asyncio.Semaphore(len(self._all))
         for link in self._all:
             await link.drop()
+        self._free = list(self._all)
+        self._slots = asyncio.Semaphore(len(self._all))
 
     async def aclose(self) -> None:
         self._closed = True
