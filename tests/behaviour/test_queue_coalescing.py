@@ -13,7 +13,18 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pyqueue import AddOutcomeUnknown, AddStatus, Job, JobSpec, ParentNotFound, PyqueueError, Queue, RedisRefused
+from pyqueue import (
+    AddOutcomeUnknown,
+    AddStatus,
+    Job,
+    JobOptions,
+    JobSpec,
+    JobState,
+    ParentNotFound,
+    PyqueueError,
+    Queue,
+    RedisRefused,
+)
 from pyqueue import queue as queue_module
 from pyqueue._redis.connection import Connection
 from pyqueue.queue import ConnectionSource
@@ -79,6 +90,41 @@ async def test_a_call_carries_at_most_64_jobs(server: RedisServer, client: Any, 
 
         assert await script_calls(client) == 4
         assert await queue.jobs.count() == 251
+
+
+@pytest.mark.needs_server
+async def test_delayed_jobs_weigh_twice(server: RedisServer, client: Any, prefix: str) -> None:
+    async with Queue[int, None]("q", connection=server.url, prefix=prefix) as queue:
+        await queue.add("warm up", -1)
+        await client.config_resetstat()
+
+        await asyncio.gather(*(queue.add("a", number, delay=60_000) for number in range(64)))
+        assert await script_calls(client) == 2
+        await queue.add_bulk(
+            [JobSpec("a", number, JobOptions(delay=60_000)) for number in range(40)]
+            + [JobSpec("b", number) for number in range(60)]
+        )
+
+        assert await script_calls(client) == 5  # 32 | 8 and 48 | 12
+        counts = await queue.jobs.counts()
+        assert (counts[JobState.DELAYED], counts[JobState.WAITING]) == (104, 61)
+
+
+@pytest.mark.needs_server
+async def test_callers_that_add_again_and_again_take_turns(server: RedisServer, client: Any, prefix: str) -> None:
+    async def add_ten() -> list[str]:
+        return [(await queue.add("a", number)).id for number in range(10)]
+
+    async with Queue[int, None]("q", connection=server.url, prefix=prefix) as queue:
+        await queue.add("warm up", -1)
+        await client.config_resetstat()
+
+        job_ids = await asyncio.gather(*(add_ten() for _ in range(64)))
+
+        # All in lockstep would be 10 calls; half of them while the others run, 1 + 9 * 2 + 1.
+        assert 15 <= await script_calls(client) <= 25
+        assert sorted(int(one) for ids in job_ids for one in ids) == list(range(2, 642))
+        assert all(ids == sorted(ids, key=int) for ids in job_ids)
 
 
 async def test_one_bad_job_and_one_cancelled_caller_leave_the_others_added(queue: Queue[Any, Any]) -> None:
@@ -175,6 +221,22 @@ async def test_jobs_whose_reply_or_request_was_lost_are_stored_once(
     assert [job.id for job in jobs] == ["2", "3", "4", "5", "6"]
     assert all(job.add_status is AddStatus.CREATED for job in jobs)
     assert await unsteady.jobs.count() == 6
+
+
+@pytest.mark.needs_server
+async def test_a_close_that_is_cancelled_gives_up_a_call_that_was_launched(
+    proxy: Proxy, unsteady: Queue[Any, Any]
+) -> None:
+    proxy.mode = Mode.SILENT
+    adding = asyncio.create_task(unsteady.add("a"))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(unsteady.close())
+    await asyncio.sleep(0.1)  # the call is on its way
+    closing.cancel()
+
+    done = await asyncio.gather(adding, closing, return_exceptions=True)
+
+    assert [type(error) for error in done] == [asyncio.CancelledError, asyncio.CancelledError]
 
 
 @pytest.mark.needs_server

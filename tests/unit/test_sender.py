@@ -72,3 +72,21 @@ async def test_what_stays_unknown_is_not_called_refused(sender: Sender) -> None:
 
     with pytest.raises(RedisConnectionError):
         await sender.send(attempt, timeout_s=0.03)
+
+
+async def test_an_exchange_that_was_launched_and_failed_is_asked_for_again_under_its_number(sender: Sender) -> None:
+    attempt, seen = answers("done", "next")
+    number = sender.next_number()
+
+    assert await sender.send(attempt, number=number, failure=LOST) == "done"
+    assert await sender.send(attempt) == "next"
+    assert seen == [1, 2]
+    assert sender.is_up
+
+
+async def test_an_exchange_that_was_launched_and_refused_has_its_answer(sender: Sender) -> None:
+    attempt, seen = answers("done")
+
+    with pytest.raises(RedisRefused):
+        await sender.send(attempt, number=sender.next_number(), failure=FULL)
+    assert seen == []

@@ -21,6 +21,9 @@ pytestmark = pytest.mark.anyio
 Answer: TypeAlias = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 Open: TypeAlias = Callable[[Answer], Awaitable[Stream]]
 
+#: Only a stream that is known to be open can start a command.
+HIREDIS = pytest.mark.parametrize("connect", ["hiredis"], indirect=True)
+
 PING = b"*1\r\n$4\r\nPING\r\n"
 
 
@@ -164,3 +167,62 @@ async def test_a_stream_that_is_dropped_breaks_the_command_in_flight(connect: Op
 
     with pytest.raises(RedisConnectionError):
         await command
+
+
+async def started(connect: Open, answer: Answer) -> tuple[ReplyStream, list[object], asyncio.Event]:
+    """A stream with a started command, what it was told of it, and the event that says so."""
+    stream = await connect(answer)
+    assert isinstance(stream, ReplyStream)
+    told: list[object] = []
+    done = asyncio.Event()
+
+    def receive(reply: object) -> None:
+        told.append(reply)
+        done.set()
+
+    stream.start(PING, 1, 0.2, receive)
+    return stream, told, done
+
+
+@HIREDIS
+async def test_a_started_command_is_told_its_reply_by_the_connection_itself(connect: Open) -> None:
+    stream, told, done = await started(connect, replies(b":1\r\n", b":2\r\n"))
+    await done.wait()
+    assert told == [1]
+
+    told.clear()
+    done.clear()
+
+    def receive(reply: object) -> None:
+        told.append(asyncio.current_task())
+        done.set()
+
+    stream.start(PING, 1, 5, receive)
+    await done.wait()
+    assert told == [None]  # no task was woken for it
+    assert stream.is_open
+
+
+@HIREDIS
+async def test_a_started_command_is_told_an_error_reply(connect: Open) -> None:
+    stream, told, done = await started(connect, replies(b"-NOSCRIPT No matching script\r\n", b"+OK\r\n"))
+    await done.wait()
+
+    assert isinstance(told[0], NoScriptError)
+    assert await stream.exchange(PING, 1, 5) == b"OK"
+
+
+@HIREDIS
+@pytest.mark.parametrize("end", ["deadline", "hang up", "drop"])
+async def test_a_started_command_is_told_once_what_came_instead_of_a_reply(connect: Open, end: str) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(len(PING))
+
+    stream, told, done = await started(connect, hang_up if end == "hang up" else replies())
+    if end == "drop":
+        await stream.drop()
+    await done.wait()
+    await stream.drop()
+
+    assert [type(error) for error in told] == [TimeoutError if end == "deadline" else RedisConnectionError]
+    assert not stream.is_open

@@ -118,7 +118,8 @@ class Engine:
         self._grounded: tuple[Flight, Exception | None] | None = None  # to be sent by `run`; why it failed before
         self._landing: Landing | None = None  # to be landed by `run`
         self._defect: BaseException | None = None  # to be raised by `run`
-        self._is_parked = False  # `run` waits for something to do, and would do nothing else
+        self._is_parked = False  # `run` waits for something to do
+        self._is_turn_due = False
         self._in_flight = 0
         self._claims = 0
         self._rearm = False
@@ -198,9 +199,33 @@ class Engine:
             self._finished.append(held)
         if self._flight is not None:
             return  # its landing goes on from here
-        if self._is_parked and not (self._slots.running or self._changed.is_set()):
+        if not self._may_launch():
+            self._changed.set()
+        elif not self._slots.running:
             self._go_on()  # nobody else is about to end
-        else:
+        elif not self._is_turn_due:
+            self._is_turn_due = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """Send what has ended in one turn of the event loop."""
+        self._is_turn_due = False
+        if self._flight is None:
+            if self._may_launch():
+                self._guarded(self._go_on)
+            else:
+                self._changed.set()
+
+    def _may_launch(self) -> bool:
+        """Whether `run` waits for something to do, and has nothing to do first."""
+        return self._is_parked and self._grounded is None and self._landing is None and not self._pause_s
+
+    def _guarded(self, step: Callable[[], object]) -> None:
+        """Take a step that nobody waits for: `run` raises what it raises."""
+        try:
+            step()
+        except BaseException as error:
+            self._defect = error
             self._changed.set()
 
     @property
@@ -293,14 +318,10 @@ class Engine:
         self._flight = None
         if not self._is_parked:
             return  # the worker has been cancelled
-        try:
-            if isinstance(answer, Exception):
-                self._ground(flight, None if isinstance(answer, NothingRan) else answer)
-            else:
-                self._arrived(flight, answer)
-        except BaseException as error:
-            self._defect = error
-            self._changed.set()
+        if isinstance(answer, Exception):
+            self._ground(flight, None if isinstance(answer, NothingRan) else answer)
+        else:
+            self._guarded(partial(self._arrived, flight, answer))
 
     def _ground(self, flight: Flight, failure: Exception | None) -> None:
         self._grounded = flight, failure
