@@ -6,7 +6,7 @@ import json
 import os
 import statistics
 import subprocess
-from typing import Final
+from typing import Final, NamedTuple
 
 from benchmarks.bench import Bench, Figures
 from benchmarks.environments import CHECKOUT
@@ -21,16 +21,18 @@ EXTRAS: Final = (
 )  # fmt: skip
 _PYTHON: Final = """
 import time; start, cpu = time.perf_counter(), time.process_time()
+import {module}
+alone = time.perf_counter() - start
 from {module} import {names}
 seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
 import json, sys
-print(json.dumps([seconds, cpu, sum(name in sys.modules for name in {extras!r})]))
+print(json.dumps([alone, seconds, cpu, sum(name in sys.modules for name in {extras!r})]))
 """
 _NODE: Final = """
 const start = process.hrtime.bigint(), cpu = process.cpuUsage();
 require('{path}');
 const seconds = Number(process.hrtime.bigint() - start) / 1e9, used = process.cpuUsage(cpu);
-console.log(JSON.stringify([seconds, (used.user + used.system) / 1e6, 0]));
+console.log(JSON.stringify([seconds, seconds, (used.user + used.system) / 1e6, 0]));
 """
 
 
@@ -38,14 +40,24 @@ def importing(bench: Bench) -> Figures:
     """Median of fresh interpreters with warm file caches; the interpreter's own start is not counted."""
     runs = [_import_once(bench) for _ in range(RUNS + 1)][1:]
     return {
-        "import_ms": statistics.median(seconds for seconds, _, _ in runs) * 1000,
-        "import_cpu_ms": statistics.median(cpu_s for _, cpu_s, _ in runs) * 1000,
+        "module_ms": statistics.median(run.alone_s for run in runs) * 1000,
+        "import_ms": statistics.median(run.seconds for run in runs) * 1000,
+        "import_cpu_ms": statistics.median(run.cpu_s for run in runs) * 1000,
         "dependencies": bench.environment.dependencies,
-        "extras_imported": max(extras for _, _, extras in runs),
+        "extras_imported": max(run.extras for run in runs),
     }
 
 
-def _import_once(bench: Bench) -> tuple[float, float, int]:
+class _Run(NamedTuple):
+    """One fresh interpreter: the module alone, then with the names that a program needs."""
+
+    alone_s: float
+    seconds: float
+    cpu_s: float
+    extras: int
+
+
+def _import_once(bench: Bench) -> _Run:
     environment, system = bench.environment, bench.environment.system
     if system.is_node:
         path = f"{environment.variables['BENCHMARK_NODE_MODULES']}/{system.module}"
@@ -61,5 +73,4 @@ def _import_once(bench: Bench) -> tuple[float, float, int]:
     )  # fmt: skip
     if run.returncode:
         raise ProgramError(f"importing {system.module} failed: {run.stderr.strip().rpartition(chr(10))[2]}")
-    seconds, cpu_s, extras = json.loads(run.stdout.splitlines()[-1])
-    return seconds, cpu_s, extras
+    return _Run(*json.loads(run.stdout.splitlines()[-1]))

@@ -39,6 +39,7 @@ HEADINGS: Final = {
     "control_calls": "controls",
     "growth_mb": "growth MB",
     "resident_mb": "resident MB",
+    "module_ms": "module alone ms",
     "import_ms": "import ms",
     "import_cpu_ms": "CPU ms",
     "dependencies": "dependencies",

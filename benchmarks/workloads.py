@@ -179,7 +179,7 @@ WORKLOADS: Final = (
         together=True,
     ),
     Workload(
-        "import", "import time", importing, "import_ms", ("import_cpu_ms", "dependencies", "extras_imported"),
+        "import", "import time", importing, "import_ms", ("module_ms", "import_cpu_ms", "dependencies", "extras_imported"),
         lower_is_better=True, repeats=False,
     ),
     Workload(
