@@ -179,8 +179,8 @@ WORKLOADS: Final = (
         together=True,
     ),
     Workload(
-        "import", "import time", importing, "import_ms", ("module_ms", "import_cpu_ms", "dependencies", "extras_imported"),
-        lower_is_better=True, repeats=False,
+        "import", "import time", importing, "import_ms",
+        ("module_ms", "import_cpu_ms", "dependencies", "extras_imported"), lower_is_better=True, repeats=False,
     ),
     Workload(
         "slow_log", "script calls with 1,000,000 jobs waiting, delayed, completed", endurance.slow_log, "slowest_ms",
