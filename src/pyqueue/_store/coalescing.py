@@ -89,6 +89,8 @@ class AddBuffer(Generic[RowT]):
             raise PyqueueError("it is closed: add before close(), or make another Queue or FlowProducer")
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
+            if self._loop is not None and self._loop.is_running():
+                raise RuntimeError("it is in use by another event loop: make a Queue or FlowProducer per loop")
             self._begin(loop)
         answer: Answer = loop.create_future()
         self._waiting.append(_Entry(rows, weight, answer, time.monotonic(), after))

@@ -62,12 +62,14 @@ class Sender:
         *,
         number: int | None = None,
         failure: Exception | None = None,
+        began: float | None = None,
         timeout_s: float = RESEND_S,
         try_s: float | None = None,
     ) -> T:
         """Run `attempt(uuid, sequence)` until it is answered; what it raises for an answer passes through.
 
-        `number` and `failure`: of an exchange whose first try was made already, without this method, and failed so.
+        `number`, `failure` and `began` (monotonic seconds): of an exchange whose first try was made already, without
+        this method, and failed so.
         After a connection error the same sequence is tried again, with growing jittered pauses; from then on a refusal
         of the server is no answer, either, because an earlier try may have been applied. Raises the last connection
         error once `timeout_s` has passed: whether the exchange was applied is then unknown. With `try_s` a try that
@@ -77,7 +79,8 @@ class Sender:
         deadline = time.monotonic() + min(timeout_s, RESEND_S)
         unknown: Exception | None = None
         while True:
-            began = time.monotonic()
+            if failure is None or began is None:
+                began = time.monotonic()
             try:
                 if failure is not None:
                     raise failure

@@ -119,7 +119,9 @@ class Engine:
         self._landing: Landing | None = None  # to be landed by `run`
         self._defect: BaseException | None = None  # to be raised by `run`
         self._is_parked = False  # `run` waits for something to do
+        self._is_running = False
         self._is_turn_due = False
+        self._is_handing_out = False
         self._in_flight = 0
         self._claims = 0
         self._rearm = False
@@ -131,20 +133,31 @@ class Engine:
 
     async def run(self) -> None:
         """Exchange until closing and empty-handed."""
-        while self._defect is None:
-            if self._grounded is not None:
-                await self._fly(*self._grounded)
-            elif self._landing is not None:
-                await self._land_iterations(self._landing)
-            elif self._pause_s:
-                pause_s, self._pause_s = self._pause_s, 0.0
-                await anyio.sleep(pause_s)
-            elif self._flight is not None or not self._go_on():
-                if self._flight is None and self.is_closing and self._is_empty_handed():
-                    self.supply.silence()
-                    return
-                await self._park()
-        raise self._defect
+        self._is_running = True
+        try:
+            while await self._step():
+                if self._defect is not None:
+                    raise self._defect
+        finally:
+            self._is_running = False
+        self.supply.silence()
+
+    async def _step(self) -> bool:
+        """What only `run` can do: everything that waits. False at the end."""
+        if self._flight is not None:
+            await self._park()
+        elif self._landing is not None:
+            await self._land_iterations(self._landing)
+        elif self._pause_s:
+            await anyio.sleep(self._pause_s)
+            self._pause_s = 0.0
+        elif self._grounded is not None:
+            await self._fly(*self._grounded)
+        elif not self._go_on():
+            if self.is_closing and self._is_empty_handed():
+                return False
+            await self._park()
+        return True
 
     async def _park(self) -> None:
         self._is_parked = True
@@ -201,8 +214,9 @@ class Engine:
             return  # its landing goes on from here
         if not self._may_launch():
             self._changed.set()
-        elif not self._slots.running:
-            self._go_on()  # nobody else is about to end
+        elif not self._slots.running:  # nobody else is about to end
+            if not self._go_on():
+                self._changed.set()
         elif not self._is_turn_due:
             self._is_turn_due = True
             asyncio.get_running_loop().call_soon(self._turn)
@@ -210,23 +224,20 @@ class Engine:
     def _turn(self) -> None:
         """Send what has ended in one turn of the event loop."""
         self._is_turn_due = False
-        if self._flight is None:
-            if self._may_launch():
-                self._guarded(self._go_on)
-            else:
-                self._changed.set()
+        if self._flight is None and not (self._may_launch() and self._guarded(self._go_on)):
+            self._changed.set()
 
     def _may_launch(self) -> bool:
-        """Whether `run` waits for something to do, and has nothing to do first."""
-        return self._is_parked and self._grounded is None and self._landing is None and not self._pause_s
+        """Whether `run` waits for something to do, has nothing to do first, and all that has landed is handed out."""
+        return self._is_parked and not (self._grounded or self._landing or self._pause_s or self._is_handing_out)
 
-    def _guarded(self, step: Callable[[], object]) -> None:
+    def _guarded(self, step: Callable[[], bool]) -> bool:
         """Take a step that nobody waits for: `run` raises what it raises."""
         try:
-            step()
+            return step()
         except BaseException as error:
             self._defect = error
-            self._changed.set()
+            return False
 
     @property
     def unsettled(self) -> int:
@@ -316,12 +327,12 @@ class Engine:
     def _landed(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
         """Take the answer to an exchange that was launched. Called by the connection: `run` raises what is raised."""
         self._flight = None
-        if not self._is_parked:
+        if not self._is_running:
             return  # the worker has been cancelled
         if isinstance(answer, Exception):
             self._ground(flight, None if isinstance(answer, NothingRan) else answer)
-        else:
-            self._guarded(partial(self._arrived, flight, answer))
+        elif not self._guarded(partial(self._arrived, flight, answer)):
+            self._changed.set()
 
     def _ground(self, flight: Flight, failure: Exception | None) -> None:
         self._grounded = flight, failure
@@ -332,7 +343,9 @@ class Engine:
         if failure is not None:
             self._report_outage(failure, flight.began)
         try:
-            reply = await self._sender.send(partial(self._attempt, flight), number=flight.number, failure=failure)
+            reply = await self._sender.send(
+                partial(self._attempt, flight), number=flight.number, failure=failure, began=flight.began
+            )
         except Exception as error:
             self._grounded = None
             self._rearm |= flight.rearm
@@ -344,9 +357,6 @@ class Engine:
             self._in_flight -= len(flight.batch)
             raise
         self._grounded = None
-        if not self.was_connected:
-            self.was_connected = True
-            self._callbacks.emit("ready")
         self._arrived(flight, reply)
 
     async def _attempt(self, flight: Flight, sender: str, sequence: int) -> ExchangeReply:
@@ -384,35 +394,49 @@ class Engine:
             self._callbacks.report(error)
         await anyio.sleep(self._outage.failed(error))
 
-    def _arrived(self, flight: Flight, reply: ExchangeReply) -> None:
-        """Learn from a reply, send the next exchange, and then land this one while Redis works."""
+    def _arrived(self, flight: Flight, reply: ExchangeReply) -> bool:
+        """Learn from a reply, send the next exchange, and then land this one while Redis works.
+
+        False if there is something left that only `run` can do, or at least look at.
+        """
+        if not self.was_connected:
+            self.was_connected = True
+            self._callbacks.emit("ready")
         self._isolate = max(0, self._isolate - len(flight.batch))
         self.supply.note(reply, asked=flight.request.jobs, wakes=flight.wakes)
         self._look_for_work()
-        lease_until = max(flight.began + self._claim.lock_ms / 1000, self._leases.answered())
-        landing = Landing(flight.batch, reply, lease_until)
+        landing = Landing(flight.batch, reply, flight.began + self._claim.lock_ms / 1000)
         if reply.any_iteration:
             self._landing = landing
-            self._changed.set()
-        else:
+            return False
+        landing = self._answered(landing)
+        if not self._pause_s:
             self._go_on(landing)
-            self._land(landing)
+        self._land(landing)
+        return not (self._finished or self._pause_s or self.is_closing)
 
     async def _land_iterations(self, landing: Landing) -> None:
         """The jobs of schedulers start after their successors were created."""
         await self._iterations.follow(landing.reply.claimed)
         self._landing = None
-        self._land(landing)
+        self._land(self._answered(landing))
+
+    def _answered(self, landing: Landing) -> Landing:
+        """With the time until which the leases have kept what was claimed. Before another exchange leaves."""
+        return landing._replace(lease_until=max(landing.lease_until, self._leases.answered()))
 
     def _land(self, landing: Landing) -> None:
         """Take what an exchange has brought: the ends of its jobs, and new ones."""
         self._in_flight -= len(landing.batch)
-        again, self._pause_s = self._confirmations.apply(landing.batch, landing.reply.codes)
+        again, pause_s = self._confirmations.apply(landing.batch, landing.reply.codes)
+        self._pause_s = max(self._pause_s, pause_s)
         self._finished.extendleft(reversed(again))
         self._announce_drained(landing.reply)
-        self._hand_out(landing)
-        if self._finished or self._pause_s or self.is_closing:
-            self._changed.set()
+        self._is_handing_out = True  # a slot's first step may run, and end, at once (eager tasks)
+        try:
+            self._hand_out(landing)
+        finally:
+            self._is_handing_out = False
 
     def _announce_drained(self, reply: ExchangeReply) -> None:
         if reply.rows:
