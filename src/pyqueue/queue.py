@@ -192,7 +192,7 @@ class Queue(Generic[DataT, ResultT]):
     async def drain(self, *, delayed: bool = False, progress: Progress | None = None) -> int:
         """Remove all jobs that wait to run (with `delayed`, also those), but no pending run of a scheduler.
 
-        Returns how many. Jobs added meanwhile may be removed, too. At least one round trip per state, one per 50 jobs.
+        Returns how many. Jobs added meanwhile may be removed, too. At least one round trip per state, one per 25 jobs.
         """
         await self._describe()
         removed = 0
@@ -201,7 +201,7 @@ class Queue(Generic[DataT, ResultT]):
         return removed
 
     async def obliterate(self, *, force: bool = False, progress: Progress | None = None) -> int:
-        """Pause the queue, then delete it with all its jobs; returns how many. One round trip per 50 jobs.
+        """Pause the queue, then delete it with all its jobs; returns how many. One round trip per 25 jobs.
 
         Raises QueueHasActiveJobs while jobs run, unless `force`; the queue stays paused then. Parents that wait for
         children in other queues stay, as in BullMQ.

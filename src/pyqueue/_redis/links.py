@@ -20,7 +20,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.refusals import WRONG_SERVER, code_of
-from pyqueue._redis.streams import Receive, Stream, Wire, abort, stream_of
+from pyqueue._redis.streams import Receive, ReplyStream, Stream, Wire, abort, stream_of
 
 #: Time for name resolution, TCP, TLS, AUTH and SELECT together; a server that takes longer counts as unreachable.
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -80,12 +80,12 @@ class Link:
 
     def start(self, packed: bytes, timeout_s: float, receive: Receive) -> None:
         """Send one command on the open connection; `receive` gets its reply, or what came instead."""
-        assert self._stream is not None, "is_open comes first"
+        assert isinstance(self._stream, ReplyStream), "is_open comes first"
         self._stream.start(packed, 1, timeout_s, receive)
 
     def settle(self, reply: Any) -> None:
         """Give the connection up, from outside of a task, if what it answered says so."""
-        if self._stream is None or not isinstance(reply, Exception):
+        if not isinstance(self._stream, ReplyStream) or not isinstance(reply, Exception):
             return
         if not isinstance(reply, ResponseError) or code_of(reply) in WRONG_SERVER:
             self._stream.abandon()
@@ -206,7 +206,7 @@ class BorrowedLinks:
         return False
 
     def start(self, packed: bytes, key: str, timeout_s: float, receive: Receive) -> None:
-        raise NotImplementedError("it never is idle")
+        raise AssertionError("is_idle comes first, and the pool of another never is")
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         if self._loop is not asyncio.get_running_loop():

@@ -54,13 +54,6 @@ class Stream(Protocol):
         """Whether it turns out to be closed, or to hold bytes that nobody asked for."""
         ...
 
-    def start(self, packed: bytes, replies: int, timeout_s: float, receive: Receive) -> None:
-        """As `exchange`, on an open stream, for who is in no task: `receive` is called as soon as the reply is there.
-
-        The stream must be given up (`abandon`, or `drop`) after whatever is no reply.
-        """
-        ...
-
     async def exchange(self, packed: bytes, replies: int, timeout_s: float) -> Any:
         """Send one command, or several packed one after another; the last reply, or the first error raised.
 
@@ -70,10 +63,6 @@ class Stream(Protocol):
 
     async def drop(self) -> None:
         """Give the connection up at once, with whatever is unsent or unread. Does not yield to the loop."""
-        ...
-
-    def abandon(self) -> None:
-        """Use it no more; whoever waits is told. `drop` does the rest."""
         ...
 
 
@@ -109,6 +98,10 @@ class ReplyStream(asyncio.Protocol):
         return not self.is_open
 
     def start(self, packed: bytes, replies: int, timeout_s: float, receive: Receive) -> None:
+        """As `exchange`, for who is in no task: `receive` is called as soon as the reply is there.
+
+        The stream must be given up (`abandon`, or `drop`) after whatever is no reply.
+        """
         self._expected = replies
         self._deadline = self._loop.time() + timeout_s
         if self._timer is None or self._timer.when() > self._deadline:
@@ -127,6 +120,7 @@ class ReplyStream(asyncio.Protocol):
             await self._wire.disconnect(nowait=True)
 
     def abandon(self) -> None:
+        """Use it no more; whoever waits is told. `drop` does the rest."""
         self._disarm()
         self._break(RedisConnectionError("this connection to Redis was given up"))
 
@@ -222,9 +216,6 @@ class WireStream:
         except Exception:
             return True
 
-    def start(self, packed: bytes, replies: int, timeout_s: float, receive: Receive) -> None:
-        raise NotImplementedError("it never is known to be open")
-
     async def exchange(self, packed: bytes, replies: int, timeout_s: float) -> Any:
         async with asyncio.timeout(timeout_s):
             await self._wire.send_packed_command(packed, check_health=False)
@@ -234,9 +225,6 @@ class WireStream:
 
     async def drop(self) -> None:
         await abort(self._wire)
-
-    def abandon(self) -> None:
-        """Nothing to do before `drop`."""
 
 
 def transport_of(wire: Wire) -> asyncio.WriteTransport | None:

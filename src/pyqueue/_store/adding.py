@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -101,16 +102,15 @@ def start_add_jobs(
     timeout_s: float,
 ) -> bool:
     """The same, sent at once; False where that is impossible. What comes: see `Commands.start`."""
-
-    def receive(reply: Any) -> None:
-        try:
-            answer = reply if isinstance(reply, Exception) else _add_reply(store, reply)
-        except Exception as error:
-            answer = error
-        told(answer)
-
     return store.start(
-        load("add_jobs"), rows, receive, sender=sender, sequence=sequence, record_ms=RECORD_MS, timeout_s=timeout_s
+        load("add_jobs"),
+        rows,
+        partial(_add_reply, store),
+        told,
+        sender=sender,
+        sequence=sequence,
+        record_ms=RECORD_MS,
+        timeout_s=timeout_s,
     )
 
 

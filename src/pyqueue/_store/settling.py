@@ -7,6 +7,7 @@ handled by hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from pyqueue._redis.replies import number, pairs, text
@@ -116,23 +117,16 @@ def start_settle_and_claim(
     store: Store,
     settlements: Sequence[Settlement],
     request: ClaimRequest,
-    received: Callable[[ExchangeReply | Exception], None],
+    told: Callable[[ExchangeReply | Exception], None],
     *,
     rearm: bool,
     sender: str,
     sequence: int,
 ) -> bool:
     """The same, sent at once; False where that is impossible. What comes: see `Commands.start`."""
-
-    def receive(reply: Any) -> None:
-        try:
-            answer = reply if isinstance(reply, Exception) else _exchange_reply(store, request, reply)
-        except Exception as error:
-            answer = error
-        received(answer)
-
     rows = [_row(settlement) for settlement in settlements]
-    return store.start(load("settle_and_claim"), rows, receive, **_arguments(request, rearm, sender, sequence))
+    read = partial(_exchange_reply, store, request)
+    return store.start(load("settle_and_claim"), rows, read, told, **_arguments(request, rearm, sender, sequence))
 
 
 def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -> dict[str, Any]:

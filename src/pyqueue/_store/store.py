@@ -6,15 +6,16 @@ through it; nothing else does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from pyqueue._redis.commands import Commands
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.scripts import Script
-from pyqueue._redis.streams import Receive
 from pyqueue.types import SERVER_CLOCK, Arg, Clock
+
+T = TypeVar("T")
 
 
 class FinishWaiter(Protocol):
@@ -45,14 +46,26 @@ class Store:
         self,
         script: Script,
         rows: Iterable[Sequence[Arg]],
-        receive: Receive,
+        read: Callable[[Any], T],
+        told: Callable[[T | Exception], None],
         *,
         timeout_s: float | None = None,
         **args: Arg,
     ) -> bool:
-        """Send a script at once if a connection is idle, else False; `receive` gets what comes (`Commands.start`)."""
+        """Send a script at once if a connection is idle, else False; `told` hears what comes (`Commands.start`).
+
+        `read` shapes the reply, or raises what it means.
+        """
         if not self.commands.is_idle(self.keys.meta):
             return False
+
+        def receive(reply: Any) -> None:
+            try:
+                answer: T | Exception = reply if isinstance(reply, Exception) else read(reply)
+            except Exception as error:
+                answer = error
+            told(answer)
+
         packed = self._pack(script, rows, args)
         self.commands.start(script, script.bind(self.keys), packed, receive, timeout_s=timeout_s)
         return True

@@ -195,7 +195,7 @@ class Jobs(Generic[DataT, ResultT]):
         """Remove jobs of one state that are older than `grace` (timedelta or milliseconds), at most `limit` (0 = all).
 
         Age counts from the finish, else the start, else the creation. Active jobs go only without a lock. Returns the
-        ids (of waiting and active jobs the newest first). One round trip per 50 jobs looked at.
+        ids (of waiting and active jobs the newest first). One round trip per 25 jobs looked at.
         """
         place, grace_ms = place_of(state, _CLEANABLE), milliseconds(grace, "grace")
         _check_count(limit, "limit", 0)
