@@ -19,11 +19,12 @@
 --- @arg sender string uuid of the producer
 --- @arg sequence int number of the call; 0 = keep no record
 --- @arg record_ms int how long the exchange record lives
---- @rows nodes tree prefix job_id name data opts timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup is_new:int
+--- @rows nodes tree prefix name data opts job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup is_new:int
 --- A parent comes before its children. tree: any text, the same for all nodes of a tree; prefix: of the node's queue;
 --- is_new: 1 = the id was made for this flow;
 --- the rest as in add_jobs.
 --- @return [now_ms, job_ids, statuses]; status: as in add_jobs, 4 not added because another node of its tree was refused
+--- statuses: their number where all are 0
 --- @include clock exchange trees
 
 local now = resolve_now(now_ms)
@@ -34,5 +35,6 @@ elseif record then
   return { now, record.i, record.c }
 end
 local job_ids, statuses = add_trees(nodes, now)
+statuses = shorten(statuses)
 record_exchange(prefix, sender, sequence, record_ms, { i = job_ids, c = statuses })
 return { now, job_ids, statuses }

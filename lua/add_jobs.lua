@@ -17,10 +17,11 @@
 --- @arg sender string uuid of the producer
 --- @arg sequence int number of the call; 0 = keep no record
 --- @arg record_ms int how long the exchange record lives
---- @rows jobs job_id name data opts timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup
+--- @rows jobs name data opts | job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup
 --- job_id: '' = generate one; timestamp_ms: 0 = now; placement: '' by delay and priority, lifo, children;
 --- parent_key, parent, dedup: '' = none
 --- @return [now_ms, job_ids, statuses]; status: 0 created, 1 duplicate, 2 deduplicated, 3 replaced a job, or a code
+--- job_ids: the first of them, where all were created with generated ids; statuses: their number where all are 0
 --- @include clock exchange add
 --- @lazy keys delayed staged deduplication deduplicate remove parents duplicate
 
@@ -32,5 +33,9 @@ elseif record then
   return { now, record.i, record.c }
 end
 local job_ids, statuses = add_jobs(keys, jobs, now)
+statuses = shorten(statuses)
+if type(statuses) == 'number' and are_numbered(jobs) then
+  job_ids = tonumber(job_ids[1])
+end
 record_exchange(prefix, sender, sequence, record_ms, { i = job_ids, c = statuses })
 return { now, job_ids, statuses }

@@ -21,6 +21,7 @@
 --- @rows nodes prefix job_id name timestamp_ms:int delay_ms:int priority:int placement parent_key
 --- parent_key: of a root whose parent is outside of the flow, else ''
 --- @return [now_ms, statuses]; status: 0 placed, 1 the job has a place already
+--- statuses: their number where all are 0
 --- @include clock exchange stage
 
 local now = resolve_now(now_ms)
@@ -34,5 +35,6 @@ local statuses, code = place_nodes(nodes, now)
 if not statuses then
   return code
 end
+statuses = shorten(statuses)
 record_exchange(prefix, sender, sequence, record_ms, { c = statuses })
 return { now, statuses }

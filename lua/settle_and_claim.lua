@@ -39,7 +39,7 @@
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
 --- details: see the include of that name; '' = those of a job that completes and is kept, and of one that only goes back
 --- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms, suspects, any_iteration]
---- claimed: rows of id, number of the token (-1 = as it is), flat fields; suspects: how many of them stalled before, at
+--- codes: a code per outcome, or their number where all are 0; claimed: rows of id, number of the token (-1 = as it is), flat fields; suspects: how many of them stalled before, at
 --- most; any_iteration: 0 = no scheduler made one of them
 --- @include clock settle claim exchange replay memory follow
 --- @lazy keys ready remove retention
@@ -95,6 +95,7 @@ end
 if rearm == 1 then
   rearm_marker(keys, q.meta)
 end
+codes = shorten(codes)
 record_exchange(prefix, sender, sequence, record_ms, { c = codes, j = claimed.job_ids, t = first_token })
 if q.batch.gave_back then
   claimed.limit_ms = math.max(claimed.limit_ms, limit_left(keys))

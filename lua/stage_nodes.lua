@@ -23,6 +23,7 @@
 --- @rows nodes prefix job_id name data opts timestamp_ms:int delay_ms:int priority:int parent_key parent is_root:int is_new:int
 --- A parent comes before its children, in this call or an earlier one.
 --- @return [now_ms, statuses]; status: 0 stored, 1 the job existed and was attached to its parent, or a code
+--- statuses: their number where all are 0
 --- @include clock exchange stage
 
 local now = resolve_now(now_ms)
@@ -41,5 +42,6 @@ if check_only == 1 then
 else
   statuses = stage_nodes(nodes, now, integer(now) .. ':' .. flow)
 end
+statuses = shorten(statuses)
 record_exchange(prefix, sender, sequence, record_ms, { c = statuses })
 return { now, statuses }

@@ -48,6 +48,16 @@ local function number_jobs(keys, jobs)
   return #numbered
 end
 
+--- Whether all got the ids that were generated for them, one after the other.
+local function are_numbered(jobs)
+  for _, job in ipairs(jobs) do
+    if job.job_id ~= '' then
+      return false
+    end
+  end
+  return #jobs > 0
+end
+
 --- Add one job; returns its id and status. q: keys now line. A job that is only staged gets its place by this add.
 local function add_job(q, job, job_id)
   local keys = q.keys

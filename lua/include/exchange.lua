@@ -8,7 +8,8 @@ local function record_key(prefix, sender)
   return prefix .. 'pyq:x:' .. sender
 end
 
---- Codes for a record: their number where all are 0, because a number costs more to encode than all else about it.
+--- Codes for a record and a reply: their number where all are 0, because a number costs more to encode than all else
+--- about it.
 local function shorten(codes)
   for _, code in ipairs(codes) do
     if code ~= 0 then
@@ -16,18 +17,6 @@ local function shorten(codes)
     end
   end
   return #codes
-end
-
---- Codes from a record.
-local function lengthen(codes)
-  if type(codes) ~= 'number' then
-    return codes
-  end
-  local all = {}
-  for i = 1, codes do
-    all[i] = 0
-  end
-  return all
 end
 
 --- Nothing when the call is new; its record when it was applied already; a code when it is older than the last one.
@@ -44,15 +33,13 @@ local function recall_exchange(prefix, sender, sequence)
   if last < sequence then
     return nil, 0
   end
-  local record = cjson.decode(text)
-  record.c = lengthen(record.c)
-  return record, 0
+  return cjson.decode(text), 0
 end
 
---- Remember what this call did, in the place of the call before it. record.c: a code per row.
+--- Remember what this call did, in the place of the call before it. record.c: a code per row, shortened.
 local function record_exchange(prefix, sender, sequence, ttl_ms, record)
   if sequence > 0 then
-    record.s, record.c = sequence, shorten(record.c)
+    record.s = sequence
     redis.call('SET', record_key(prefix, sender), cjson.encode(record), 'PX', ttl_ms)
   end
 end

@@ -24,7 +24,7 @@ from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.replies import number
 from pyqueue._store import controlling, inspecting
-from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs, parts, start_add_jobs, weight
+from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs, parts, prepare_add_jobs, start_add_jobs, weight
 from pyqueue._store.coalescing import AddBuffer, Answer
 from pyqueue._store.listening import FinishListener, publish_event
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
@@ -340,21 +340,28 @@ class _AddCall:
     Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
     """
 
-    __slots__ = ("_deadline", "_number", "_queue", "_rows")
+    __slots__ = ("_deadline", "_number", "_prepared", "_queue", "_rows")
 
     def __init__(self, queue: Queue[Any, Any], rows: Sequence[AddRow], since: float) -> None:
         self._queue = queue
         self._rows = rows
         self._deadline = since + ADD_DEADLINE_S
         self._number = queue._sender.next_number()
+        self._prepared: bytes | None = None
+
+    def prepare(self) -> None:
+        queue = self._queue
+        self._prepared = prepare_add_jobs(queue._store, self._rows, sender=queue._sender.uuid, sequence=self._number)
 
     def launch(self, told: Callable[[AddReply | Exception], None]) -> bool:
         queue, sender = self._queue, self._queue._sender
-        if not (queue._is_described and sender.is_up):
+        if not (queue._is_described and sender.is_up and queue._store.is_idle):
             return False
-        return start_add_jobs(
-            queue._store, self._rows, told, sender=sender.uuid, sequence=self._number, timeout_s=ADD_TRY_S
-        )
+        if self._prepared is None:
+            self.prepare()
+        assert self._prepared is not None
+        start_add_jobs(queue._store, self._prepared, told, timeout_s=ADD_TRY_S)
+        return True
 
     async def send(self, failure: Exception | None) -> AddReply:
         left_s = self._deadline - time.monotonic()

@@ -35,7 +35,10 @@ class Flow:
         fields = self._fields(job_id, queue, more)
         return (
             more.get("tree", "t"),
-            *fields[:8],
+            fields[0],
+            *fields[2:5],
+            job_id,
+            *fields[5:8],
             more.get("placement", ""),
             *fields[8:],
             more.get("dedup", ""),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pyqueue._redis.replies import codes as lengthened
 from pyqueue._redis.scripts import load
 from pyqueue._store.store import Store
 from pyqueue.types import Arg
@@ -18,6 +19,10 @@ from tests.support.keyspace import Key, changes, dump
 
 NOW: Final = 1_700_000_000_000
 """What the bench's clock says."""
+
+
+#: Where the codes are in the replies of scripts that shorten them.
+_CODES_AT: Final = {"add_jobs": 2, "add_flow": 2, "stage_nodes": 1, "place_nodes": 1, "settle_and_claim": 1}
 
 
 class FixedClock:
@@ -36,7 +41,7 @@ class Ran:
     """What one run did."""
 
     reply: Any
-    """Texts as str."""
+    """Texts as str; numbers that stand for a list of codes or ids as that list."""
     keys: dict[str, Any]
     """Every key but the event stream that was written: its new value, None for a deleted one. Keys of the queue are
     named without its prefix, those of another queue keep that queue's name."""
@@ -92,7 +97,7 @@ class Bench:
         written = {**difference.created, **changed}
         seen = len(before["events"].value) if "events" in before else 0
         return Ran(
-            reply=_decoded(reply),
+            reply=_spelled_out(name, _decoded(reply)),
             keys={
                 **{key: entry.value for key, entry in written.items() if key != "events"},
                 **dict.fromkeys(difference.deleted),
@@ -113,6 +118,17 @@ def _only_grew_older(before: Key, after: Key) -> bool:
     if before.ttl_s is None or after.ttl_s is None:
         return False
     return (before.type, before.value) == (after.type, after.value) and 0 < before.ttl_s - after.ttl_s <= 2
+
+
+def _spelled_out(name: str, reply: Any) -> Any:
+    """A reply with its codes one by one, and the ids of jobs that were numbered."""
+    at = _CODES_AT.get(name)
+    if at is None or not isinstance(reply, list):
+        return reply
+    codes = list(lengthened(reply[at]))
+    if name == "add_jobs" and isinstance(reply[1], int):
+        reply[1] = [str(reply[1] + i) for i in range(len(codes))]
+    return [*reply[:at], codes, *reply[at + 1 :]]
 
 
 def _decoded(reply: Any) -> Any:

@@ -55,16 +55,12 @@ class Commands(Protocol):
         """Whether a script that has this key can be started: an open connection is free, and nobody waits for it."""
         ...
 
-    def start(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[Arg],
-        receive: Receive,
-        *,
-        timeout_s: float | None = None,
-    ) -> None:
-        """Send a script at once, where they are idle.
+    def prepare(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
+        """The call of a script as `start` sends it."""
+        ...
+
+    def start(self, prepared: bytes, key: str, receive: Receive, *, timeout_s: float | None = None) -> None:
+        """Send a prepared call at once, where they are idle for its key.
 
         `receive` is called with the reply, or with what `call` would raise, as soon as it is there: that saves the
         coroutines and a turn of the event loop. It may also be `NothingRan`: then `call`.
@@ -116,18 +112,12 @@ class RedisCommands:
     def is_idle(self, key: str) -> bool:
         return self._carrier.is_idle(key)
 
-    def start(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        args: Sequence[Arg],
-        receive: Receive,
-        *,
-        timeout_s: float | None = None,
-    ) -> None:
+    def prepare(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
+        return pack_script(script.sha, tuple(keys), args)
+
+    def start(self, prepared: bytes, key: str, receive: Receive, *, timeout_s: float | None = None) -> None:
         deadline_s = self._deadline_s if timeout_s is None else timeout_s
-        packed = pack_script(script.sha, tuple(keys), args)
-        self._carrier.start(packed, keys[0], deadline_s, partial(self._received, receive, deadline_s))
+        self._carrier.start(prepared, key, deadline_s, partial(self._received, receive, deadline_s))
 
     def _received(self, receive: Receive, timeout_s: float, reply: Any) -> None:
         if isinstance(reply, _ASK_ELSEWHERE):

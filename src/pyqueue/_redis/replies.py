@@ -26,6 +26,11 @@ def number(raw: Raw | float | None) -> int:
         return _truncated(raw)
 
 
+def codes(reply: int | Sequence[Any]) -> Sequence[Any]:
+    """A code per row; scripts answer their number where all are 0."""
+    return [0] * reply if isinstance(reply, int) else reply
+
+
 def pairs(reply: Sequence[Any] | Mapping[Any, Any]) -> dict[str, Raw]:
     """A hash as a dictionary, from a flat array (RESP2, scripts) or a map (RESP3)."""
     if type(reply) is not list and isinstance(reply, Mapping):  # asking an abstract class takes as long as the rest

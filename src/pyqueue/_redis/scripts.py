@@ -11,7 +11,8 @@ Header lines (the leading comment block of the file):
     --- @key NAME TYPE text            attribute NAME of QueueKeys; the body reads keys.NAME
     --- @derived PATTERN TYPE text     keys built from the prefix and an id (same hash tag)
     --- @arg NAME int|string text      a local NAME
-    --- @rows NAME field[:int] ...     the rest of ARGV, one record per row
+    --- @rows NAME field[:int] ...     the rest of ARGV, one record per row; fields behind a | are mostly '' or 0, and
+                                       travel as one text, which costs a row with none of them one argument
     --- @return text
     --- @error CODE Name text
     --- @event name ...
@@ -22,6 +23,7 @@ Header lines (the leading comment block of the file):
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,6 +42,8 @@ _DIRECTORIES: Final = (_PACKAGE / "_lua", _PACKAGE.parent.parent / "lua")
 _TAG: Final = re.compile(r"^@(\w+)\s*(.*)$")
 _NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")
 _ROW_FIELD: Final = re.compile(r"^([a-z][a-z0-9_]*)(?::int)?$")
+#: Stands between the fields of a row that most rows have and those that few have.
+_RARE: Final = "|"
 
 
 class ScriptHeaderError(Exception):
@@ -57,6 +61,7 @@ class Header:
     derived: tuple[tuple[str, str, str], ...]  # pattern, type, text
     args: tuple[tuple[str, str, str], ...]  # name, int | string, text
     rows: tuple[str, tuple[str, ...]] | None  # name, fields ("field" or "field:int")
+    rare: int  # how many of the fields, the last ones, travel as one text
     returns: str
     errors: tuple[tuple[int, str, str], ...]  # code, exception name, text
     events: tuple[str, ...]
@@ -77,6 +82,7 @@ class Script:
     keys: tuple[str, ...]  # names of the declared keys, in the order of KEYS
     args: tuple[str, ...]  # names of the arguments, in the order of ARGV
     row_fields: tuple[str, ...]  # fields of one row; empty for a script without rows
+    rare_defaults: tuple[Arg, ...]  # what the last fields of a row mostly are; these travel as one text
     includes: tuple[str, ...]
     events: tuple[str, ...]
     errors: Mapping[int, str]
@@ -97,11 +103,17 @@ class Script:
             raise TypeError(self._mismatch(args)) from None
         if len(args) != len(packed):
             raise TypeError(self._mismatch(args))
-        width = len(self.row_fields)
+        width, defaults = len(self.row_fields), self.rare_defaults
+        common = width - len(defaults)
         for row in rows:
             if len(row) != width:
                 raise TypeError(f"script {self.name}: a row has {len(row)} fields, it must have {width}")
-            packed.extend(row)
+            if not defaults:
+                packed.extend(row)
+                continue
+            packed.extend(row[:common])
+            rare = row[common:]
+            packed.append("" if rare == defaults else json.dumps(rare, ensure_ascii=False, separators=(",", ":")))
         return packed
 
     def _mismatch(self, args: Mapping[str, Arg]) -> str:
@@ -146,6 +158,7 @@ def load(name: str) -> Script:
         keys=tuple(key for key, _, _ in header.keys),
         args=tuple(arg for arg, _, _ in header.args),
         row_fields=tuple(f.partition(":")[0] for f in header.rows[1]) if header.rows else (),
+        rare_defaults=_defaults(header.rows[1][-header.rare :]) if header.rows and header.rare else (),
         includes=tuple(i.name for i in includes),
         events=tuple(events),
         errors=errors,
@@ -210,12 +223,13 @@ class _HeaderReader:
             return f"{words[0]} is declared twice"
         return self._rows_problem(words[1:]) if tag == "rows" else ""
 
-    def _rows_problem(self, fields: list[str]) -> str:
+    def _rows_problem(self, words: list[str]) -> str:
+        fields = [word for word in words if word != _RARE]
         names = [match[1] for field in fields if (match := _ROW_FIELD.match(field))]
         if "rows" in self.entries:
             return "only one per script"
-        if len(names) != len(fields):
-            return "expected NAME field[:int] ..."
+        if len(names) != len(fields) or words.count(_RARE) > 1 or _RARE in {words[0], words[-1]}:
+            return "expected NAME field[:int] ... [| field[:int] ...]"
         twice = sorted({name for name in names if names.count(name) > 1})
         return f"{twice[0]} is declared twice" if twice else ""
 
@@ -228,7 +242,8 @@ class _HeaderReader:
     def finish(self, body: str) -> Header:
         if not self.text:
             raise ScriptHeaderError(f"{self.name}.lua: the header has no summary")
-        rows = self.entries.get("rows")
+        name, *fields = self._words("rows") or ("",)
+        rare = len(fields) - 1 - fields.index(_RARE) if _RARE in fields else 0
         return Header(
             name=self.name,
             summary=" ".join(self.text),
@@ -236,7 +251,8 @@ class _HeaderReader:
             keys=self._triples("key"),
             derived=self._triples("derived"),
             args=self._triples("arg"),
-            rows=(rows[0][0], rows[0][1:]) if rows else None,
+            rows=(name, tuple(field for field in fields if field != _RARE)) if name else None,
+            rare=rare,
             returns=" ".join(self._words("return")),
             errors=tuple((int(code), error, text) for code, error, text in self._triples("error")),
             events=self._words("event"),
@@ -300,17 +316,34 @@ def bindings(header: Header) -> str:
         if name == "prefix":
             lines.append("keys.prefix = prefix")  # includes build job keys from the table alone
     if header.rows:
-        lines += _row_bindings(header.rows, len(header.args) + 1)
+        lines += _row_bindings(*header.rows, header.rare, len(header.args) + 1)
     return "\n".join(lines)
 
 
-def _row_bindings(rows: tuple[str, tuple[str, ...]], first: int) -> list[str]:
-    name, fields = rows
-    lines = [f"local {name} = {{}}", f"for i = {first}, #ARGV, {len(fields)} do", f"  {name}[#{name} + 1] = {{"]
-    for offset, row_field in enumerate(fields):
+def _row_bindings(name: str, fields: Sequence[str], rare: int, first: int) -> list[str]:
+    common, others = fields[: len(fields) - rare], fields[len(fields) - rare :]
+    width = len(common) + (1 if others else 0)
+    lines = [f"local {name} = {{}}"]
+    if others:
+        lines.append(f"local defaults = {{ {', '.join(map(_literal, _defaults(others)))} }}")
+    lines.append(f"for i = {first}, #ARGV, {width} do")
+    if others:
+        text = f"ARGV[i + {width - 1}]"
+        lines.append(f"  local rare = {text} == '' and defaults or cjson.decode({text})")
+    lines.append(f"  {name}[#{name} + 1] = {{")
+    for offset, row_field in enumerate(common):
         field_name, _, kind = row_field.partition(":")
         lines.append(f"    {field_name} = {_value(f'ARGV[i + {offset}]', kind)},")
+    lines += [f"    {row_field.partition(':')[0]} = rare[{i}]," for i, row_field in enumerate(others, 1)]
     return [*lines, "  }", "end"]
+
+
+def _defaults(fields: Iterable[str]) -> tuple[Arg, ...]:
+    return tuple(0 if field.endswith(":int") else "" for field in fields)
+
+
+def _literal(value: Arg) -> str:
+    return "''" if value == "" else str(value)
 
 
 def _value(argument: str, kind: str) -> str:

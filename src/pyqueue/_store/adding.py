@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import ResponseError
 
 from pyqueue._redis.refusals import refusal_of
-from pyqueue._redis.replies import number, text
+from pyqueue._redis.replies import codes, number, text
 from pyqueue._redis.scripts import load
 from pyqueue._store.record import AddRow
 from pyqueue._store.sender import RECORD_MS
@@ -92,33 +92,28 @@ async def add_jobs(
     return _add_reply(store, reply)
 
 
+def prepare_add_jobs(store: Store, rows: Sequence[AddRow], *, sender: str, sequence: int) -> bytes:
+    """The same call, encoded for `start_add_jobs`."""
+    return store.prepare(load("add_jobs"), rows, sender=sender, sequence=sequence, record_ms=RECORD_MS)
+
+
 def start_add_jobs(
-    store: Store,
-    rows: Sequence[AddRow],
-    told: Callable[[AddReply | Exception], None],
-    *,
-    sender: str,
-    sequence: int,
-    timeout_s: float,
-) -> bool:
-    """The same, sent at once; False where that is impossible. What comes: see `Commands.start`."""
-    return store.start(
-        load("add_jobs"),
-        rows,
-        partial(_add_reply, store),
-        told,
-        sender=sender,
-        sequence=sequence,
-        record_ms=RECORD_MS,
-        timeout_s=timeout_s,
-    )
+    store: Store, prepared: bytes, told: Callable[[AddReply | Exception], None], *, timeout_s: float
+) -> None:
+    """Send a prepared call at once, where the store is idle. What comes: see `Commands.start`."""
+    store.start(prepared, partial(_add_reply, store), told, timeout_s=timeout_s)
 
 
 def _add_reply(store: Store, reply: Any) -> AddReply:
     if isinstance(reply, int):
         raise error_from_code(reply, queue=store.keys.queue, command="add_jobs")
     now_ms, job_ids, statuses = reply
-    results = [add_result(store.keys.queue, text(i), s) for i, s in zip(job_ids, statuses, strict=True)]
+    results: list[Added | PyqueueError]
+    if isinstance(job_ids, int):
+        results = [Added(str(n), AddStatus.CREATED) for n in range(job_ids, job_ids + len(codes(statuses)))]
+    else:
+        queue = store.keys.queue
+        results = [add_result(queue, text(i), s) for i, s in zip(job_ids, codes(statuses), strict=True)]
     return AddReply(number(now_ms), results)
 
 

@@ -3,6 +3,8 @@
 `AddBuffer` collects what callers add while a call is in flight, or in the same turn of the event loop, and sends it
 with the next call; an idle buffer sends at the loop's next turn, without a timer. What a call is, the queue says.
 
+The next call is encoded while the last one is in flight, if there is enough for all of it: Redis need not wait for that.
+
 Modes: idle -> busy (one call in flight; the next one leaves before the answers of the last are told) -> idle when
 nothing waits; closed at the end. A call is launched, which needs neither a task nor a turn of the event loop; one that
 cannot be launched, or whose launch has failed, is sent by a task.
@@ -14,8 +16,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
-from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -36,6 +39,10 @@ Answer: TypeAlias = asyncio.Future[AddReply]
 class Call(Protocol):
     """One call that adds the rows of one or more callers."""
 
+    def prepare(self) -> None:
+        """Encode it, so that its launch takes no time; raises what cannot be encoded."""
+        ...
+
     def launch(self, told: Callable[[AddReply | Exception], None]) -> bool:
         """Send it at once, where that needs no waiting; `told` hears what came of it."""
         ...
@@ -55,10 +62,19 @@ class _Entry(NamedTuple, Generic[RowT]):
     after: Answer | None
 
 
+class _Prepared(NamedTuple, Generic[RowT]):
+    """A call that has not left, and those who wait for it."""
+
+    batch: list[_Entry[RowT]]
+    call: Call
+
+
 class AddBuffer(Generic[RowT]):
     """Adds that wait for the next call. One caller's cancellation or bad job does not touch the others."""
 
-    __slots__ = ("_closed", "_flying", "_idle", "_limit", "_loop", "_make_call", "_sending", "_waiting")
+    __slots__ = (
+        "_closed", "_flying", "_idle", "_limit", "_loop", "_make_call", "_prepared", "_sending", "_waiting", "_weight",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -73,6 +89,8 @@ class AddBuffer(Generic[RowT]):
         self._make_call = make_call
         self._limit = limit
         self._waiting: deque[_Entry[RowT]] = deque()
+        self._weight = 0  # of what is waiting
+        self._prepared: _Prepared[RowT] | None = None
         self._flying: list[_Entry[RowT]] = []
         self._sending: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # the one in which it is busy
@@ -94,6 +112,9 @@ class AddBuffer(Generic[RowT]):
             self._begin(loop)
         answer: Answer = loop.create_future()
         self._waiting.append(_Entry(rows, weight, answer, time.monotonic(), after))
+        self._weight += weight
+        if self._flying:
+            self._prepare()
         return answer
 
     async def close(self) -> None:
@@ -113,30 +134,50 @@ class AddBuffer(Generic[RowT]):
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._idle = asyncio.Event()
-        self._waiting.clear()  # callers of an event loop that has ended
-        self._flying = []
+        self._forget()  # callers of an event loop that has ended
         loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         """Send the next call, or become idle."""
-        batch = self._flying = self._next_batch()
-        if not batch:
+        following = self._take_prepared() or self._next_call()
+        if following is None:
+            self._flying = []
             self._loop = None
             self._idle.set()
             return
-        call = self._make_call([row for entry in batch for row in entry.rows], batch[0].since)
+        batch, call = following
+        self._flying = batch
         try:
             if not call.launch(partial(self._told, batch, call)):
                 self._send(batch, call, None)
         except Exception as error:  # one of its jobs cannot be encoded
             self._send(batch, call, error)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Encode the next call, if it will be a full one."""
+        if self._prepared is not None or self._weight < self._limit:
+            return
+        self._prepared = self._next_call()
+        if self._prepared is not None:
+            with suppress(Exception):  # its launch raises that again
+                self._prepared.call.prepare()
+
+    def _take_prepared(self) -> _Prepared[RowT] | None:
+        """The call that was prepared, if all of its callers still wait; else they are waiting again."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is None or all(_is_wanted(entry) for entry in prepared.batch):
+            return prepared
+        self._waiting.extendleft(reversed(prepared.batch))
+        self._weight += sum(entry.weight for entry in prepared.batch)
+        return None
 
     def _told(self, batch: list[_Entry[RowT]], call: Call, answer: AddReply | Exception) -> None:
         if batch is not self._flying or self._loop is not asyncio.get_running_loop():
             return  # given up
         if isinstance(answer, Exception):
             self._send(batch, call, None if isinstance(answer, NothingRan) else answer)
-        elif self._waiting or len(batch) < _LOCKSTEP:
+        elif self._waiting or self._prepared or len(batch) < _LOCKSTEP:
             self._go_on()
             _answer(batch, answer)
         else:
@@ -170,28 +211,42 @@ class AddBuffer(Generic[RowT]):
         """Nobody is answered any more: the event loop ends, or the closing was cancelled."""
         if self._sending is not None:
             self._sending.cancel()
-        for entry in (*self._flying, *self._waiting):
+        prepared = self._prepared.batch if self._prepared else ()
+        for entry in (*self._flying, *prepared, *self._waiting):
             entry.answer.cancel()
-        self._waiting.clear()
-        self._flying = []
+        self._forget()
         self._loop = None
         self._idle.set()
 
-    def _next_batch(self) -> list[_Entry[RowT]]:
-        """What goes into the next call: whole entries, in order, without those whose callers have gone."""
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._weight = 0
+        self._prepared = None
+        self._flying = []
+
+    def _next_call(self) -> _Prepared[RowT] | None:
+        """The next call: whole entries, in order, without those whose callers have gone."""
         batch: list[_Entry[RowT]] = []
         weight = 0
         while self._waiting:
             entry = self._waiting[0]
-            if entry.after is not None and _is_given_up(entry.after):
-                entry.answer.cancel()
-            if not entry.answer.done():
+            if _is_wanted(entry):
                 if weight + entry.weight > self._limit and batch:
                     break
                 batch.append(entry)
                 weight += entry.weight
             self._waiting.popleft()
-        return batch
+            self._weight -= entry.weight
+        if not batch:
+            return None
+        return _Prepared(batch, self._make_call([row for entry in batch for row in entry.rows], batch[0].since))
+
+
+def _is_wanted(entry: _Entry[Any]) -> bool:
+    """Whether its caller still waits, and may get an answer."""
+    if entry.after is not None and _is_given_up(entry.after):
+        entry.answer.cancel()
+    return not entry.answer.done()
 
 
 def _answer(batch: Sequence[_Entry[RowT]], reply: AddReply) -> int:

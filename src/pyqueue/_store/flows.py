@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-from pyqueue._redis.replies import number, text
+from pyqueue._redis.replies import codes, number, text
 from pyqueue._redis.scripts import load
 from pyqueue._store.adding import Added, AddReply, add_result
 from pyqueue._store.record import AddRow, Field
@@ -36,10 +36,10 @@ class FlowRow(NamedTuple):
     """The same for all nodes of a tree, different for every tree of a call."""
     prefix: str
     """What the keys of the node's queue begin with."""
-    job_id: str
     name: str
     data: str
     opts: str
+    job_id: str
     timestamp_ms: int
     delay_ms: int
     priority: int
@@ -89,7 +89,10 @@ async def add_flow(store: Store, rows: Sequence[FlowRow], *, sender: str = "", s
     now_ms, job_ids, statuses = _answered(store, reply, "add_flow")
     return AddReply(
         number(now_ms),
-        [_result(row, text(job_id), status) for row, job_id, status in zip(rows, job_ids, statuses, strict=True)],
+        [
+            _result(row, text(job_id), status)
+            for row, job_id, status in zip(rows, job_ids, codes(statuses), strict=True)
+        ],
     )
 
 
@@ -184,7 +187,7 @@ def _stage_reply(store: Store, rows: Sequence[FlowRow], reply: Any, command: str
             status == _CREATED
             if status >= 0
             else error_from_code(status, job_id=row.job_id, queue=row.queue, command="add_flow")
-            for row, status in zip(rows, statuses, strict=True)
+            for row, status in zip(rows, codes(statuses), strict=True)
         ],
     )
 

@@ -65,10 +65,10 @@ class Field:
 class AddRow(NamedTuple):
     """One job of an add call, in the order of the script's rows. '' and 0 stand for what is not given."""
 
-    job_id: str
     name: str
     data: str
     opts: str
+    job_id: str
     timestamp_ms: int
     delay_ms: int
     priority: int
@@ -111,10 +111,10 @@ def encode_job(
     payload.check_size(text, check_job_name(name), template.size_limit)
     row = template.row
     return AddRow(
-        row.job_id,
         name,
         text,
         row.opts,
+        row.job_id,
         row.timestamp_ms,
         row.delay_ms,
         row.priority,
@@ -129,10 +129,10 @@ def encode_template(options: JobOptions) -> Template:
     """Encode options once for many jobs, such as a queue's defaults."""
     parent, dedup = options.parent, options.deduplication
     row = AddRow(
-        job_id=options.job_id or "",
         name="",
         data="",
         opts=encode_options(options),
+        job_id=options.job_id or "",
         timestamp_ms=options.timestamp or 0,
         delay_ms=options.delay,
         priority=options.priority,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from pyqueue._redis.replies import number, pairs, text
+from pyqueue._redis.replies import codes, number, pairs, text
 from pyqueue._redis.scripts import load
 from pyqueue._store.sender import RECORD_MS
 from pyqueue._store.store import Store
@@ -124,9 +124,12 @@ def start_settle_and_claim(
     sequence: int,
 ) -> bool:
     """The same, sent at once; False where that is impossible. What comes: see `Commands.start`."""
+    if not store.is_idle:
+        return False
     rows = [_row(settlement) for settlement in settlements]
-    read = partial(_exchange_reply, store, request)
-    return store.start(load("settle_and_claim"), rows, read, told, **_arguments(request, rearm, sender, sequence))
+    prepared = store.prepare(load("settle_and_claim"), rows, **_arguments(request, rearm, sender, sequence))
+    store.start(prepared, partial(_exchange_reply, store, request), told)
+    return True
 
 
 def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -> dict[str, Any]:
@@ -150,10 +153,10 @@ def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -
 def _exchange_reply(store: Store, request: ClaimRequest, reply: Any) -> ExchangeReply:
     if isinstance(reply, int):
         raise error_from_code(reply, queue=store.keys.queue, command="settle_and_claim")
-    now_ms, codes, rows, next_delayed_ms, limit_ms, suspects, any_iteration = reply
+    now_ms, settled, rows, next_delayed_ms, limit_ms, suspects, any_iteration = reply
     return ExchangeReply(
         number(now_ms),
-        [code if isinstance(code, int) else text(code) for code in codes],
+        [code if isinstance(code, int) else text(code) for code in codes(settled)],
         rows,
         request.token,
         number(next_delayed_ms),

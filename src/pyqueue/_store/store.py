@@ -42,22 +42,27 @@ class Store:
         packed = self._pack(script, rows, args)
         return await self.commands.call(script, script.bind(self.keys), packed, timeout_s=timeout_s)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether a call can be started at once."""
+        return self.commands.is_idle(self.keys.meta)
+
+    def prepare(self, script: Script, rows: Iterable[Sequence[Arg]] = (), **args: Arg) -> bytes:
+        """A call of a script, encoded, to be started now or later."""
+        return self.commands.prepare(script, script.bind(self.keys), self._pack(script, rows, args))
+
     def start(
         self,
-        script: Script,
-        rows: Iterable[Sequence[Arg]],
+        prepared: bytes,
         read: Callable[[Any], T],
         told: Callable[[T | Exception], None],
         *,
         timeout_s: float | None = None,
-        **args: Arg,
-    ) -> bool:
-        """Send a script at once if a connection is idle, else False; `told` hears what comes (`Commands.start`).
+    ) -> None:
+        """Send a prepared call at once, where `is_idle`; `told` hears what comes (`Commands.start`).
 
         `read` shapes the reply, or raises what it means.
         """
-        if not self.commands.is_idle(self.keys.meta):
-            return False
 
         def receive(reply: Any) -> None:
             try:
@@ -66,9 +71,7 @@ class Store:
                 answer = error
             told(answer)
 
-        packed = self._pack(script, rows, args)
-        self.commands.start(script, script.bind(self.keys), packed, receive, timeout_s=timeout_s)
-        return True
+        self.commands.start(prepared, self.keys.meta, receive, timeout_s=timeout_s)
 
     def _pack(self, script: Script, rows: Iterable[Sequence[Arg]], args: dict[str, Arg]) -> list[Arg]:
         names = script.args
