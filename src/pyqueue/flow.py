@@ -260,10 +260,9 @@ class _FlowCall:
         self._rows = rows
         self._deadline = since + ADD_DEADLINE_S
 
-    def prepare(self) -> None:
-        """Encoding a flow takes less than adding it."""
+    is_followable = False
 
-    def launch(self, told: Callable[[AddReply | Exception], None]) -> bool:
+    def launch(self, told: Callable[[AddReply | Exception], None], behind: object) -> bool:
         return False  # a flow is many jobs: a turn of the event loop more is nothing
 
     async def send(self, failure: Exception | None) -> AddReply:

@@ -87,7 +87,7 @@ def check_text(value: object, what: str) -> str:
         raise ConfigurationError(f"{what} is {value!r}: give a text")
     if not value:
         raise ConfigurationError(f"{what} is empty: give at least one character")
-    if _LONE_SURROGATE.search(value):
+    if not value.isascii() and _LONE_SURROGATE.search(value):
         raise ConfigurationError(f"{what} is {value[:80]!r}: a lone surrogate cannot be sent; remove it")
     return value
 

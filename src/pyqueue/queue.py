@@ -21,11 +21,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.connection import CHECK_AFTER_S, AnyRedis, Connection
 from pyqueue._redis.keys import QueueKeys
+from pyqueue._redis.links import Link
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.replies import number
 from pyqueue._store import controlling, inspecting
-from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs, parts, prepare_add_jobs, start_add_jobs, weight
-from pyqueue._store.coalescing import AddBuffer, Answer
+from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs, parts, start_add_jobs, weight
+from pyqueue._store.coalescing import CALLS_IN_FLIGHT, AddBuffer, Answer
 from pyqueue._store.listening import FinishListener, publish_event
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
 from pyqueue._store.sender import Sender
@@ -100,7 +101,7 @@ class Queue(Generic[DataT, ResultT]):
             Outage(f"results of {self.name}: {self._connection.url_safe}"),
         )
         self._store = Store(self._connection.commands, keys, clock, self._finishes)
-        self._sender = Sender(Outage(f"queue {self.name}: {self._connection.url_safe}"))
+        self._sender = Sender(Outage(f"queue {self.name}: {self._connection.url_safe}"), lanes=CALLS_IN_FLIGHT)
         self._buffer: AddBuffer[AddRow] = AddBuffer(partial(_AddCall, self), limit=MAX_ADDS)
         self._is_described = self.options.skip_metas_update
         self._timer: asyncio.TimerHandle | None = None
@@ -148,13 +149,13 @@ class Queue(Generic[DataT, ResultT]):
         calls = list(parts(rows))
         sent: list[Answer] = []
         for index, part in enumerate(calls):
-            # One part is on the wire while the jobs of the last one are made.
-            for following in calls[len(sent) : index + 2]:
+            # The calls in flight go on while the jobs of the last one are made, and one more is ready to leave.
+            for following in calls[len(sent) : index + 1 + CALLS_IN_FLIGHT]:
                 sent.append(self._buffer.add(*following, after=sent[-1] if sent else None))
-            results += await self._results(part.rows, sent[index])
-            if isinstance(results[-1], AddOutcomeUnknown):
+            if not await _is_answered(sent[index]):
                 results += [PyqueueError(_NOT_SENT)] * (len(rows) - len(results))
-                break  # the buffer cancels what is left
+                break
+            results += await self._results(part.rows, sent[index])
         added = [result for result in results if isinstance(result, Job)]
         if len(added) == len(results):
             return added
@@ -340,28 +341,33 @@ class _AddCall:
     Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
     """
 
-    __slots__ = ("_deadline", "_number", "_prepared", "_queue", "_rows")
+    __slots__ = ("_deadline", "_link", "_number", "_queue", "_rows")
 
     def __init__(self, queue: Queue[Any, Any], rows: Sequence[AddRow], since: float) -> None:
         self._queue = queue
         self._rows = rows
         self._deadline = since + ADD_DEADLINE_S
         self._number = queue._sender.next_number()
-        self._prepared: bytes | None = None
+        self._link: Link | None = None
 
-    def prepare(self) -> None:
-        queue = self._queue
-        self._prepared = prepare_add_jobs(queue._store, self._rows, sender=queue._sender.uuid, sequence=self._number)
+    @property
+    def is_followable(self) -> bool:
+        return self._link is not None and self._link.is_followable
 
-    def launch(self, told: Callable[[AddReply | Exception], None]) -> bool:
+    def launch(self, told: Callable[[AddReply | Exception], None], behind: _AddCall | None) -> bool:
         queue, sender = self._queue, self._queue._sender
-        if not (queue._is_described and sender.is_up and queue._store.is_idle):
+        if not (queue._is_described and sender.is_up):
             return False
-        if self._prepared is None:
-            self.prepare()
-        assert self._prepared is not None
-        start_add_jobs(queue._store, self._prepared, told, timeout_s=ADD_TRY_S)
-        return True
+        self._link = start_add_jobs(
+            queue._store,
+            self._rows,
+            told,
+            sender=sender.name_of(self._number),
+            sequence=self._number,
+            timeout_s=ADD_TRY_S,
+            behind=None if behind is None else behind._link,
+        )
+        return self._link is not None
 
     async def send(self, failure: Exception | None) -> AddReply:
         left_s = self._deadline - time.monotonic()
@@ -374,6 +380,16 @@ class _AddCall:
         await queue._describe(until - time.monotonic())
         left_s = max(0.0, until - time.monotonic())
         return await add_jobs(queue._store, self._rows, sender=sender, sequence=sequence, timeout_s=left_s)
+
+
+async def _is_answered(answer: Answer) -> bool:
+    """Wait for an answer; False if the buffer has cancelled it."""
+    try:
+        await asyncio.wait([answer])
+    except asyncio.CancelledError:
+        answer.cancel()  # and so those that come after it
+        raise
+    return not answer.cancelled()
 
 
 def _one_of(options: JobOptions | Mapping[str, Any] | None, fields: JobOptionFields) -> JobOptions | None:

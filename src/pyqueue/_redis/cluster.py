@@ -147,11 +147,14 @@ class ClusterLinks:
         node = self._known_node(key)
         return node is not None and node.is_idle(key)
 
-    def start(self, packed: bytes, key: str, timeout_s: float, receive: Receive) -> None:
+    def start(
+        self, packed: bytes, key: str, timeout_s: float, receive: Receive, behind: Link | None = None
+    ) -> Link | None:
         """To the node that is known to own the key; a redirection is an error like others, which `exchange` follows."""
+        assert behind is None, "links of a cluster are not followable"
         node = self._known_node(key)
         assert node is not None, "is_idle comes first"
-        node.start(packed, key, timeout_s, partial(self._received, receive))
+        return node.start(packed, key, timeout_s, partial(self._received, receive))
 
     def _known_node(self, key: str) -> Links | None:
         address = self._source.known_owner(key_slot(key.encode()))
@@ -200,5 +203,6 @@ class ClusterLinks:
             if self._closed:
                 raise RedisConnectionError(CLOSED)
             dial = partial(self._source.node(address).dial, self._client_name)
-            node = self._nodes[address] = Links(dial, size=self._size)
+            # A call that is redirected would be overtaken by one behind it.
+            node = self._nodes[address] = Links(dial, size=self._size, is_followable=False)
         return node

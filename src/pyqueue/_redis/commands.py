@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from redis.exceptions import AskError, NoScriptError, RedisError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pyqueue._redis.links import Carrier
+from pyqueue._redis.links import Carrier, Link
 from pyqueue._redis.packing import pack, pack_script
 from pyqueue._redis.refusals import refusal_of
 from pyqueue._redis.resp3 import as_resp2
@@ -55,13 +55,20 @@ class Commands(Protocol):
         """Whether a script that has this key can be started: an open connection is free, and nobody waits for it."""
         ...
 
-    def prepare(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
-        """The call of a script as `start` sends it."""
-        ...
+    def start(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Arg],
+        receive: Receive,
+        *,
+        timeout_s: float | None = None,
+        behind: Link | None = None,
+    ) -> Link | None:
+        """Send a script at once, where they are idle; returns the connection that carries it.
 
-    def start(self, prepared: bytes, key: str, receive: Receive, *, timeout_s: float | None = None) -> None:
-        """Send a prepared call at once, where they are idle for its key.
-
+        `behind`: the connection of a script that was started before and is not answered. This one follows it there,
+        idle or not, so that the server need not wait for it; or it is not sent (None), where that is impossible.
         `receive` is called with the reply, or with what `call` would raise, as soon as it is there: that saves the
         coroutines and a turn of the event loop. It may also be `NothingRan`: then `call`.
         """
@@ -112,12 +119,19 @@ class RedisCommands:
     def is_idle(self, key: str) -> bool:
         return self._carrier.is_idle(key)
 
-    def prepare(self, script: Script, keys: Sequence[str], args: Sequence[Arg]) -> bytes:
-        return pack_script(script.sha, tuple(keys), args)
-
-    def start(self, prepared: bytes, key: str, receive: Receive, *, timeout_s: float | None = None) -> None:
+    def start(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        args: Sequence[Arg],
+        receive: Receive,
+        *,
+        timeout_s: float | None = None,
+        behind: Link | None = None,
+    ) -> Link | None:
         deadline_s = self._deadline_s if timeout_s is None else timeout_s
-        self._carrier.start(prepared, key, deadline_s, partial(self._received, receive, deadline_s))
+        packed = pack_script(script.sha, tuple(keys), args)
+        return self._carrier.start(packed, keys[0], deadline_s, partial(self._received, receive, deadline_s), behind)
 
     def _received(self, receive: Receive, timeout_s: float, reply: Any) -> None:
         if isinstance(reply, _ASK_ELSEWHERE):

@@ -2,9 +2,9 @@
 
 A link opens a connection when it needs one, without the client of redis-py above it (which costs 40 us more per
 command, repeats commands behind our back and reshapes replies). The rule that keeps replies apart: a link is free again
-only after its reply has been read; whatever else happens (deadline, cancellation, broken socket) drops the connection
-with its pending reply. How bytes become replies is in `streams`, script fallback and refusals in `commands`, where to
-connect in `sources`.
+only after its replies have been read; whatever else happens (deadline, cancellation, broken socket) drops the
+connection with what it has not answered. How bytes become replies is in `streams`, script fallback and refusals in
+`commands`, where to connect in `sources`.
 """
 
 from __future__ import annotations
@@ -40,8 +40,14 @@ class Carrier(Protocol):
         """Whether a command with this key can be sent at once, without a task: by `start`."""
         ...
 
-    def start(self, packed: bytes, key: str, timeout_s: float, receive: Receive) -> None:
-        """Send at once, where it is idle; `receive` is called as soon as the reply is there."""
+    def start(
+        self, packed: bytes, key: str, timeout_s: float, receive: Receive, behind: Link | None = None
+    ) -> Link | None:
+        """Send at once, where it is idle; `receive` is called as soon as the reply is there.
+
+        Returns the connection. `behind`: a followable one that a command was started on whose reply is still to come;
+        this one is sent behind it, or not at all (None) if the connection is broken.
+        """
         ...
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any: ...
@@ -51,9 +57,13 @@ class Carrier(Protocol):
 class Link:
     """One connection of our own, opened at the first command and again after each drop."""
 
-    __slots__ = ("_closed", "_dial", "_stream")
+    __slots__ = ("_closed", "_dial", "_stream", "is_followable", "started")
 
-    def __init__(self, dial: Dial) -> None:
+    def __init__(self, dial: Dial, *, is_followable: bool = True) -> None:
+        self.is_followable = is_followable
+        """Whether a command may be sent behind one that was started, before that is answered."""
+        self.started = 0
+        """Commands that were started, and whose replies are to come."""
         self._closed = False
         self._dial = dial
         self._stream: Stream | None = None
@@ -81,10 +91,12 @@ class Link:
     def start(self, packed: bytes, timeout_s: float, receive: Receive) -> None:
         """Send one command on the open connection; `receive` gets its reply, or what came instead."""
         assert isinstance(self._stream, ReplyStream), "is_open comes first"
+        self.started += 1
         self._stream.start(packed, 1, timeout_s, receive)
 
     def settle(self, reply: Any) -> None:
-        """Give the connection up, from outside of a task, if what it answered says so."""
+        """A started command is answered: give the connection up, from outside of a task, if the answer says so."""
+        self.started -= 1
         if not isinstance(self._stream, ReplyStream) or not isinstance(reply, Exception):
             return
         if not isinstance(reply, ResponseError) or code_of(reply) in WRONG_SERVER:
@@ -124,8 +136,8 @@ class Links:
 
     may_speak_resp3 = False
 
-    def __init__(self, dial: Dial, *, size: int = 1) -> None:
-        self._all = [Link(dial) for _ in range(size)]
+    def __init__(self, dial: Dial, *, size: int = 1, is_followable: bool = True) -> None:
+        self._all = [Link(dial, is_followable=is_followable) for _ in range(size)]
         self._free = list(self._all)  # last in, first out: what is not needed stays unopened
         self._slots = asyncio.Semaphore(size)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -144,16 +156,24 @@ class Links:
             return False
         return not self._slots.locked() and self._free[-1].is_open  # locked, too, while others wait for their turn
 
-    def start(self, packed: bytes, key: str, timeout_s: float, receive: Receive) -> None:
-        with suppress(StopIteration):  # it does not wait now
-            self._slots.acquire().send(None)
-        link = self._free.pop()
+    def start(
+        self, packed: bytes, key: str, timeout_s: float, receive: Receive, behind: Link | None = None
+    ) -> Link | None:
+        link = behind
+        if link is None:
+            with suppress(StopIteration):  # it does not wait now
+                self._slots.acquire().send(None)
+            link = self._free.pop()
+        elif not (link.started and link.is_open):
+            return None
         link.start(packed, timeout_s, partial(self._received, link, receive))
+        return link
 
     def _received(self, link: Link, receive: Receive, reply: Any) -> None:
         link.settle(reply)
-        self._free.append(link)
-        self._slots.release()
+        if not link.started:
+            self._free.append(link)
+            self._slots.release()
         receive(reply)
 
     async def _exchange(self, packed: bytes, timeout_s: float, replies: int) -> Any:
@@ -205,7 +225,9 @@ class BorrowedLinks:
     def is_idle(self, key: str) -> bool:
         return False
 
-    def start(self, packed: bytes, key: str, timeout_s: float, receive: Receive) -> None:
+    def start(
+        self, packed: bytes, key: str, timeout_s: float, receive: Receive, behind: Link | None = None
+    ) -> Link | None:
         raise AssertionError("is_idle comes first, and the pool of another never is")
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
@@ -76,10 +77,21 @@ def stream_of(wire: Wire) -> Stream:
     return ReplyStream(wire, transport, reader)
 
 
-class ReplyStream(asyncio.Protocol):
-    """Reads replies off a transport. The timer of a deadline stays armed across commands, and looks when it rings."""
+class _Expected(NamedTuple):
+    """A command whose last reply is to come: how many replies, who takes it, until when (the loop's seconds)."""
 
-    __slots__ = ("_deadline", "_expected", "_loop", "_reader", "_receive", "_timer", "_transport", "_wire", "is_open")
+    replies: int
+    receive: Receive
+    deadline: float
+
+
+class ReplyStream(asyncio.Protocol):
+    """Reads replies off a transport. The timer of a deadline stays armed across commands, and looks when it rings.
+
+    Commands may be sent before those ahead of them are answered: replies come in the same order.
+    """
+
+    __slots__ = ("_expected", "_loop", "_reader", "_timer", "_transport", "_wire", "is_open")
 
     def __init__(self, wire: Wire, transport: asyncio.WriteTransport, reader: Any) -> None:
         """`transport` is that of `wire`, which stays referred to because it closes what it opened when it goes."""
@@ -88,9 +100,7 @@ class ReplyStream(asyncio.Protocol):
         self._transport = transport
         self._reader = reader
         self._loop = asyncio.get_running_loop()
-        self._receive: Receive | None = None
-        self._expected = 0
-        self._deadline = 0.0
+        self._expected: deque[_Expected] = deque()
         self._timer: asyncio.TimerHandle | None = None
         transport.set_protocol(self)
 
@@ -102,11 +112,10 @@ class ReplyStream(asyncio.Protocol):
 
         The stream must be given up (`abandon`, or `drop`) after whatever is no reply.
         """
-        self._expected = replies
-        self._deadline = self._loop.time() + timeout_s
-        if self._timer is None or self._timer.when() > self._deadline:
-            self._arm()
-        self._receive = receive
+        deadline = self._loop.time() + timeout_s
+        if self._timer is None or self._timer.when() > deadline:
+            self._arm(deadline)
+        self._expected.append(_Expected(replies, receive, deadline))
         self._transport.write(packed)
 
     async def exchange(self, packed: bytes, replies: int, timeout_s: float) -> Any:
@@ -145,14 +154,14 @@ class ReplyStream(asyncio.Protocol):
     # Replies and deadlines.
 
     def _take(self, reply: Any) -> None:
-        receive = self._receive
-        if receive is None:
+        if not self._expected:
             self._break(RedisConnectionError("Redis sent a reply that nobody asked for"))
             return
-        self._expected -= 1
-        if self._expected == 0 or isinstance(reply, Exception):
-            self._receive = None
-            receive(reply)
+        first = self._expected.popleft()
+        if first.replies == 1 or isinstance(reply, Exception):
+            first.receive(reply)
+        else:
+            self._expected.appendleft(first._replace(replies=first.replies - 1))
 
     def _break(self, error: Exception) -> None:
         self.is_open = False
@@ -162,13 +171,12 @@ class ReplyStream(asyncio.Protocol):
         self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        receive, self._receive = self._receive, None
-        if receive is not None:
-            receive(error)
+        while self._expected:
+            self._expected.popleft().receive(error)
 
-    def _arm(self) -> None:
+    def _arm(self, deadline: float) -> None:
         self._disarm()
-        self._timer = self._loop.call_at(self._deadline, self._ring)
+        self._timer = self._loop.call_at(deadline, self._ring)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -177,10 +185,11 @@ class ReplyStream(asyncio.Protocol):
 
     def _ring(self) -> None:
         self._timer = None
-        if self._receive is None:
+        if not self._expected:
             return
-        if self._loop.time() < self._deadline:  # a later command's
-            self._arm()
+        deadline = min(expected.deadline for expected in self._expected)
+        if self._loop.time() < deadline:  # a later command's
+            self._arm(deadline)
         else:
             self._break(TimeoutError())
 

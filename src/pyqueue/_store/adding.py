@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from pyqueue._redis.links import Link
 from pyqueue._redis.refusals import refusal_of
 from pyqueue._redis.replies import codes, number, text
 from pyqueue._redis.scripts import load
@@ -92,16 +93,28 @@ async def add_jobs(
     return _add_reply(store, reply)
 
 
-def prepare_add_jobs(store: Store, rows: Sequence[AddRow], *, sender: str, sequence: int) -> bytes:
-    """The same call, encoded for `start_add_jobs`."""
-    return store.prepare(load("add_jobs"), rows, sender=sender, sequence=sequence, record_ms=RECORD_MS)
-
-
 def start_add_jobs(
-    store: Store, prepared: bytes, told: Callable[[AddReply | Exception], None], *, timeout_s: float
-) -> None:
-    """Send a prepared call at once, where the store is idle. What comes: see `Commands.start`."""
-    store.start(prepared, partial(_add_reply, store), told, timeout_s=timeout_s)
+    store: Store,
+    rows: Sequence[AddRow],
+    told: Callable[[AddReply | Exception], None],
+    *,
+    sender: str,
+    sequence: int,
+    timeout_s: float,
+    behind: Link | None = None,
+) -> Link | None:
+    """The same, sent at once; None where that is impossible. What comes, and `behind`: see `Commands.start`."""
+    return store.start(
+        load("add_jobs"),
+        rows,
+        partial(_add_reply, store),
+        told,
+        sender=sender,
+        sequence=sequence,
+        record_ms=RECORD_MS,
+        timeout_s=timeout_s,
+        behind=behind,
+    )
 
 
 def _add_reply(store: Store, reply: Any) -> AddReply:

@@ -1,13 +1,12 @@
 """Coalescing: adds issued at the same time travel in one script call.
 
-`AddBuffer` collects what callers add while a call is in flight, or in the same turn of the event loop, and sends it
+`AddBuffer` collects what callers add while calls are in flight, or in the same turn of the event loop, and sends it
 with the next call; an idle buffer sends at the loop's next turn, without a timer. What a call is, the queue says.
 
-The next call is encoded while the last one is in flight, if there is enough for all of it: Redis need not wait for that.
-
-Modes: idle -> busy (one call in flight; the next one leaves before the answers of the last are told) -> idle when
-nothing waits; closed at the end. A call is launched, which needs neither a task nor a turn of the event loop; one that
-cannot be launched, or whose launch has failed, is sent by a task.
+Modes: idle -> busy -> idle when nothing waits; closed at the end. A call is launched, which needs neither a task nor a
+turn of the event loop. While one is on its way, a second one follows it if there is much to say, so that Redis need not
+wait for us; they are answered in the order in which they left. What cannot be launched, or whose launch has failed, is
+grounded: a task sends it, when all before it are answered, and nothing is launched meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -27,9 +26,12 @@ from pyqueue._redis.commands import NothingRan
 from pyqueue._store.adding import AddReply
 from pyqueue.errors import PyqueueError
 
-#: From so many callers on, a call is answered in two halves when nothing else is there to send. Callers that add again
-#: and again would otherwise all wait while Redis works, and Redis while they run.
-_LOCKSTEP: Final = 16
+#: From so many callers on, their adds are worth a call that follows another one. And a call of so many is answered in
+#: two halves when nothing else is there to send: callers that add again and again would otherwise all wait while Redis
+#: works, and Redis while they run.
+_MANY: Final = 16
+#: Calls in flight at most: one that Redis works on, and one that it finds when that is done.
+CALLS_IN_FLIGHT: Final = 2
 
 RowT = TypeVar("RowT")
 
@@ -39,12 +41,16 @@ Answer: TypeAlias = asyncio.Future[AddReply]
 class Call(Protocol):
     """One call that adds the rows of one or more callers."""
 
-    def prepare(self) -> None:
-        """Encode it, so that its launch takes no time; raises what cannot be encoded."""
+    @property
+    def is_followable(self) -> bool:
+        """Whether another call can be launched behind it, now that it is in flight."""
         ...
 
-    def launch(self, told: Callable[[AddReply | Exception], None]) -> bool:
-        """Send it at once, where that needs no waiting; `told` hears what came of it."""
+    def launch(self, told: Callable[[AddReply | Exception], None], behind: Any) -> bool:
+        """Send it at once, where that needs no waiting; `told` hears what came of it.
+
+        `behind`: a followable call of the same maker that is in flight, or None.
+        """
         ...
 
     async def send(self, failure: Exception | None) -> AddReply:
@@ -62,18 +68,23 @@ class _Entry(NamedTuple, Generic[RowT]):
     after: Answer | None
 
 
-class _Prepared(NamedTuple, Generic[RowT]):
-    """A call that has not left, and those who wait for it."""
+@dataclass(slots=True, eq=False)
+class _Flight(Generic[RowT]):
+    """A call that leaves or has left, and those who wait for it."""
 
     batch: list[_Entry[RowT]]
     call: Call
+    is_grounded: bool = False
+    failure: Exception | None = None
+    """What came of its launch."""
 
 
 class AddBuffer(Generic[RowT]):
     """Adds that wait for the next call. One caller's cancellation or bad job does not touch the others."""
 
     __slots__ = (
-        "_closed", "_flying", "_idle", "_limit", "_loop", "_make_call", "_prepared", "_sending", "_waiting", "_weight",
+        "_closed", "_flights", "_idle", "_is_turn_due", "_limit", "_loop", "_make_call", "_rest", "_sending",
+        "_waiting", "_weight",
     )  # fmt: skip
 
     def __init__(
@@ -90,10 +101,11 @@ class AddBuffer(Generic[RowT]):
         self._limit = limit
         self._waiting: deque[_Entry[RowT]] = deque()
         self._weight = 0  # of what is waiting
-        self._prepared: _Prepared[RowT] | None = None
-        self._flying: list[_Entry[RowT]] = []
+        self._flights: deque[_Flight[RowT]] = deque()
+        self._rest: list[_Entry[RowT]] = []  # the second half of an answered call, to be told
         self._sending: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # the one in which it is busy
+        self._is_turn_due = False
         self._idle = asyncio.Event()
         self._closed = False
 
@@ -113,8 +125,9 @@ class AddBuffer(Generic[RowT]):
         answer: Answer = loop.create_future()
         self._waiting.append(_Entry(rows, weight, answer, time.monotonic(), after))
         self._weight += weight
-        if self._flying:
-            self._prepare()
+        if not self._is_turn_due and self._flights and self._has_room():
+            self._is_turn_due = True  # others may add in this turn, too
+            loop.call_soon(self._turn)
         return answer
 
     async def close(self) -> None:
@@ -132,87 +145,90 @@ class AddBuffer(Generic[RowT]):
             raise
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._forget()  # callers of an event loop that has ended
         self._loop = loop
         self._idle = asyncio.Event()
-        self._forget()  # callers of an event loop that has ended
-        loop.call_soon(self._go_on)
+        self._is_turn_due = True
+        loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._is_turn_due = False
+        if self._loop is asyncio.get_running_loop() and not self._rest:
+            self._go_on()
 
     def _go_on(self) -> None:
-        """Send the next call, or become idle."""
-        following = self._take_prepared() or self._next_call()
-        if following is None:
-            self._flying = []
+        """Send what can be sent now, or become idle."""
+        while self._has_room() and (flight := self._next_flight()):
+            self._launch(flight)
+        if not self._flights:
             self._loop = None
             self._idle.set()
-            return
-        batch, call = following
-        self._flying = batch
+        elif self._flights[0].is_grounded and self._sending is None:
+            self._sending = asyncio.create_task(self._send_and_answer(self._flights[0]), name="pyqueue-add")
+
+    def _has_room(self) -> bool:
+        """Whether another call may leave: alone, or behind one that is on its way."""
+        if not self._flights:
+            return True
+        if self._weight < self._limit and len(self._waiting) < _MANY:
+            return False
+        if len(self._flights) >= CALLS_IN_FLIGHT or any(flight.is_grounded for flight in self._flights):
+            return False
+        return self._flights[-1].call.is_followable
+
+    def _launch(self, flight: _Flight[RowT]) -> None:
+        behind = self._flights[-1].call if self._flights else None
+        self._flights.append(flight)
         try:
-            if not call.launch(partial(self._told, batch, call)):
-                self._send(batch, call, None)
+            flight.is_grounded = not flight.call.launch(partial(self._told, flight), behind)
         except Exception as error:  # one of its jobs cannot be encoded
-            self._send(batch, call, error)
-        self._prepare()
+            flight.is_grounded, flight.failure = True, error
 
-    def _prepare(self) -> None:
-        """Encode the next call, if it will be a full one."""
-        if self._prepared is not None or self._weight < self._limit:
-            return
-        self._prepared = self._next_call()
-        if self._prepared is not None:
-            with suppress(Exception):  # its launch raises that again
-                self._prepared.call.prepare()
-
-    def _take_prepared(self) -> _Prepared[RowT] | None:
-        """The call that was prepared, if all of its callers still wait; else they are waiting again."""
-        prepared, self._prepared = self._prepared, None
-        if prepared is None or all(_is_wanted(entry) for entry in prepared.batch):
-            return prepared
-        self._waiting.extendleft(reversed(prepared.batch))
-        self._weight += sum(entry.weight for entry in prepared.batch)
-        return None
-
-    def _told(self, batch: list[_Entry[RowT]], call: Call, answer: AddReply | Exception) -> None:
-        if batch is not self._flying or self._loop is not asyncio.get_running_loop():
+    def _told(self, flight: _Flight[RowT], answer: AddReply | Exception) -> None:
+        if flight not in self._flights or self._loop is not asyncio.get_running_loop():
             return  # given up
         if isinstance(answer, Exception):
-            self._send(batch, call, None if isinstance(answer, NothingRan) else answer)
-        elif self._waiting or self._prepared or len(batch) < _LOCKSTEP:
+            flight.is_grounded, flight.failure = True, None if isinstance(answer, NothingRan) else answer
+            self._go_on()
+            return
+        self._flights.remove(flight)
+        batch = flight.batch
+        if self._flights or self._waiting or len(batch) < _MANY:
             self._go_on()
             _answer(batch, answer)
-        else:
-            self._flying = batch[len(batch) // 2 :]
-            told = _answer(batch[: len(batch) // 2], answer)
-            rest = AddReply(answer.now_ms, answer.results[told:])
-            asyncio.get_running_loop().call_soon(self._tell_rest, self._flying, rest)
+            return
+        self._rest = batch[len(batch) // 2 :]
+        told = _answer(batch[: len(batch) // 2], answer)
+        rest = AddReply(answer.now_ms, answer.results[told:])
+        asyncio.get_running_loop().call_soon(self._tell_rest, self._rest, rest)
 
     def _tell_rest(self, rest: list[_Entry[RowT]], answer: AddReply) -> None:
         """The other half has had its turn: send what it has added, then let these run while Redis works."""
-        if rest is self._flying:
+        if rest is self._rest:
+            self._rest = []
             self._go_on()
             _answer(rest, answer)
 
-    def _send(self, batch: list[_Entry[RowT]], call: Call, failure: Exception | None) -> None:
-        self._sending = asyncio.create_task(self._send_and_answer(batch, call, failure), name="pyqueue-add")
-
-    async def _send_and_answer(self, batch: list[_Entry[RowT]], call: Call, failure: Exception | None) -> None:
+    async def _send_and_answer(self, flight: _Flight[RowT]) -> None:
         try:
-            reply = await call.send(failure)
+            reply = await flight.call.send(flight.failure)
         except Exception as error:
-            _fail(batch, error)
+            _fail(flight.batch, error)
         except BaseException:
             self._give_up()
             raise
         else:
-            _answer(batch, reply)
+            _answer(flight.batch, reply)
+        self._sending = None
+        self._flights.remove(flight)
         self._go_on()
 
     def _give_up(self) -> None:
         """Nobody is answered any more: the event loop ends, or the closing was cancelled."""
         if self._sending is not None:
             self._sending.cancel()
-        prepared = self._prepared.batch if self._prepared else ()
-        for entry in (*self._flying, *prepared, *self._waiting):
+        flying = [entry for flight in self._flights for entry in flight.batch]
+        for entry in (*flying, *self._rest, *self._waiting):
             entry.answer.cancel()
         self._forget()
         self._loop = None
@@ -221,16 +237,19 @@ class AddBuffer(Generic[RowT]):
     def _forget(self) -> None:
         self._waiting.clear()
         self._weight = 0
-        self._prepared = None
-        self._flying = []
+        self._flights.clear()
+        self._rest = []
+        self._sending = None
 
-    def _next_call(self) -> _Prepared[RowT] | None:
-        """The next call: whole entries, in order, without those whose callers have gone."""
+    def _next_flight(self) -> _Flight[RowT] | None:
+        """The next call: whole entries, in order, without those whose callers have gone; None if none wait."""
         batch: list[_Entry[RowT]] = []
         weight = 0
         while self._waiting:
             entry = self._waiting[0]
-            if _is_wanted(entry):
+            if entry.after is not None and _is_given_up(entry.after):
+                entry.answer.cancel()
+            if not entry.answer.done():
                 if weight + entry.weight > self._limit and batch:
                     break
                 batch.append(entry)
@@ -239,14 +258,7 @@ class AddBuffer(Generic[RowT]):
             self._weight -= entry.weight
         if not batch:
             return None
-        return _Prepared(batch, self._make_call([row for entry in batch for row in entry.rows], batch[0].since))
-
-
-def _is_wanted(entry: _Entry[Any]) -> bool:
-    """Whether its caller still waits, and may get an answer."""
-    if entry.after is not None and _is_given_up(entry.after):
-        entry.answer.cancel()
-    return not entry.answer.done()
+        return _Flight(batch, self._make_call([row for entry in batch for row in entry.rows], batch[0].since))
 
 
 def _answer(batch: Sequence[_Entry[RowT]], reply: AddReply) -> int:

@@ -109,20 +109,8 @@ def encode_job(
     )
     text = payload.encode(data, strict_ints=strict_ints)
     payload.check_size(text, check_job_name(name), template.size_limit)
-    row = template.row
-    return AddRow(
-        name,
-        text,
-        row.opts,
-        row.job_id,
-        row.timestamp_ms,
-        row.delay_ms,
-        row.priority,
-        placement or row.placement,
-        row.parent_key,
-        row.parent,
-        row.dedup,
-    )
+    row = AddRow._make((name, text, *template.row[2:]))
+    return row._replace(placement=placement) if placement else row
 
 
 def encode_template(options: JobOptions) -> Template:

@@ -33,12 +33,13 @@ T = TypeVar("T")
 
 
 class Sender:
-    """One numbered sequence of exchanges; one is in flight at a time."""
+    """One numbered sequence of exchanges. As many may be in flight as it has lanes: each lane has a record."""
 
-    __slots__ = ("_outage", "_sequence", "uuid")
+    __slots__ = ("_lanes", "_outage", "_sequence", "uuid")
 
-    def __init__(self, outage: Outage) -> None:
+    def __init__(self, outage: Outage, *, lanes: int = 1) -> None:
         self.uuid = str(uuid4())
+        self._lanes = lanes
         self._sequence = 0
         self._outage = outage
 
@@ -51,6 +52,11 @@ class Sender:
         """The number of a new exchange."""
         self._sequence += 1
         return self._sequence
+
+    def name_of(self, number: int) -> str:
+        """The sender of the record of an exchange: numbers take turns with the lanes."""
+        lane = number % self._lanes
+        return f"{self.uuid}.{lane}" if lane else self.uuid
 
     def bound_s(self, try_s: float, deadline: float) -> float:
         """How long a try may take: `try_s`, and in an outage no longer than until `deadline` (monotonic seconds)."""
@@ -66,7 +72,7 @@ class Sender:
         timeout_s: float = RESEND_S,
         try_s: float | None = None,
     ) -> T:
-        """Run `attempt(uuid, sequence)` until it is answered; what it raises for an answer passes through.
+        """Run `attempt(name, sequence)` until it is answered; what it raises for an answer passes through.
 
         `number`, `failure` and `began` (monotonic seconds): of an exchange whose first try was made already, without
         this method, and failed so.
@@ -85,9 +91,9 @@ class Sender:
                 if failure is not None:
                     raise failure
                 if try_s is None:
-                    reply = await attempt(self.uuid, sequence)
+                    reply = await attempt(self.name_of(sequence), sequence)
                 else:
-                    reply = await _bounded(attempt(self.uuid, sequence), self.bound_s(try_s, deadline))
+                    reply = await _bounded(attempt(self.name_of(sequence), sequence), self.bound_s(try_s, deadline))
             except (RedisConnectionError, RedisTimeoutError, RedisRefused) as error:
                 failure = None
                 if not isinstance(error, RedisRefused):

@@ -124,12 +124,10 @@ def start_settle_and_claim(
     sequence: int,
 ) -> bool:
     """The same, sent at once; False where that is impossible. What comes: see `Commands.start`."""
-    if not store.is_idle:
-        return False
     rows = [_row(settlement) for settlement in settlements]
-    prepared = store.prepare(load("settle_and_claim"), rows, **_arguments(request, rearm, sender, sequence))
-    store.start(prepared, partial(_exchange_reply, store, request), told)
-    return True
+    read = partial(_exchange_reply, store, request)
+    args = _arguments(request, rearm, sender, sequence)
+    return store.start(load("settle_and_claim"), rows, read, told, **args) is not None
 
 
 def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from pyqueue._redis.commands import Commands
 from pyqueue._redis.keys import QueueKeys
+from pyqueue._redis.links import Link
 from pyqueue._redis.scripts import Script
 from pyqueue.types import SERVER_CLOCK, Arg, Clock
 
@@ -42,27 +43,24 @@ class Store:
         packed = self._pack(script, rows, args)
         return await self.commands.call(script, script.bind(self.keys), packed, timeout_s=timeout_s)
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether a call can be started at once."""
-        return self.commands.is_idle(self.keys.meta)
-
-    def prepare(self, script: Script, rows: Iterable[Sequence[Arg]] = (), **args: Arg) -> bytes:
-        """A call of a script, encoded, to be started now or later."""
-        return self.commands.prepare(script, script.bind(self.keys), self._pack(script, rows, args))
-
     def start(
         self,
-        prepared: bytes,
+        script: Script,
+        rows: Iterable[Sequence[Arg]],
         read: Callable[[Any], T],
         told: Callable[[T | Exception], None],
         *,
         timeout_s: float | None = None,
-    ) -> None:
-        """Send a prepared call at once, where `is_idle`; `told` hears what comes (`Commands.start`).
+        behind: Link | None = None,
+        **args: Arg,
+    ) -> Link | None:
+        """Send a script at once if a connection is idle, else None; `told` hears what comes (`Commands.start`).
 
-        `read` shapes the reply, or raises what it means.
+        `read` shapes the reply, or raises what it means. `behind`: the result of an earlier start that is not answered;
+        then this call follows it on the same connection, or (None) cannot be started.
         """
+        if behind is None and not self.commands.is_idle(self.keys.meta):
+            return None
 
         def receive(reply: Any) -> None:
             try:
@@ -71,7 +69,8 @@ class Store:
                 answer = error
             told(answer)
 
-        self.commands.start(prepared, self.keys.meta, receive, timeout_s=timeout_s)
+        packed = self._pack(script, rows, args)
+        return self.commands.start(script, script.bind(self.keys), packed, receive, timeout_s=timeout_s, behind=behind)
 
     def _pack(self, script: Script, rows: Iterable[Sequence[Arg]], args: dict[str, Arg]) -> list[Arg]:
         names = script.args
