@@ -39,9 +39,9 @@
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
 --- details: see the include of that name; '' = those of a job that completes and is kept, and of one that only goes back
 --- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms, suspects, any_iteration]
---- codes: a code per outcome, or their number where all are 0; claimed: rows of id, number of the token (-1 = as it is), flat fields; suspects: how many of them stalled before, at
---- most; any_iteration: 0 = no scheduler made one of them
---- @include clock settle claim exchange replay memory follow
+--- codes: a code per outcome, or their number where all are 0; claimed: groups of jobs, see include groups; suspects:
+--- how many of them stalled before, at most; any_iteration: 0 = no scheduler made one of them
+--- @include clock settle claim exchange groups replay memory follow
 --- @lazy keys ready remove retention
 --- @lazy delayed parents siblings staged job deduplication requeue metrics rate_limit replay schedulers legacy iterate follow
 
@@ -74,22 +74,22 @@ end
 if is_lone and codes[1] ~= 0 then
   write_even_when_full(prefix)
 end
-local claimed, due = { rows = {}, job_ids = {}, limit_ms = 0, ran_out = true, suspects = 0 }, nil
+local claimed, due = { jobs = {}, job_ids = {}, limit_ms = 0, ran_out = true, suspects = 0 }, nil
 if claim > 0 then
   due = promote_due(q, promoted)
   claimed = claim_jobs(keys, q.meta, worker, claim, now)
 end
 if claimed.any_iteration then
-  follow_claimed(keys, q.meta, claimed.rows, now)
+  follow_claimed(keys, q.meta, claimed.jobs, now)
 end
 -- Upstream leaves the marker out where a job settled by hand brings the next one.
-if q.batch.any_delayed and not (first_token < 0 and #claimed.rows > 0) then
+if q.batch.any_delayed and not (first_token < 0 and #claimed.jobs > 0) then
   mark_delayed(keys)
 end
 if claim == 0 or claimed.any_iteration then
   due = next_delayed(keys)
 end
-if finished > 0 and #claimed.rows == 0 and claimed.ran_out and not (claim > 0 and due) then
+if finished > 0 and #claimed.jobs == 0 and claimed.ran_out and not (claim > 0 and due) then
   announce_drained(keys)
 end
 if rearm == 1 then
@@ -102,5 +102,5 @@ if q.batch.gave_back then
 end
 local next_delayed_ms = claimed.ran_out and due and math.floor(due) or 0
 return {
-  now, codes, claimed.rows, next_delayed_ms, claimed.limit_ms, claimed.suspects, claimed.any_iteration and 1 or 0,
+  now, codes, group_jobs(claimed.jobs), next_delayed_ms, claimed.limit_ms, claimed.suspects, claimed.any_iteration and 1 or 0,
 }

@@ -119,11 +119,16 @@ def settle_and_claim(wire: Wire, jobs: int) -> int:
         lane.exchange(())
     while lanes:
         lane, in_hand = lanes.popleft()
-        _, codes, claimed, *_ = wire.reply()
-        assert codes == [0] * in_hand, codes
+        _, codes, groups, *_ = wire.reply()
+        assert codes == in_hand, codes
         settled += in_hand
+        claimed = [
+            (job_id.decode(), f"{lane.sender}:{number}")
+            for names, first, _, values in groups
+            for number, job_id in enumerate(values[:: 1 + len(names)], first)
+        ]
         if claimed:
-            lane.exchange([(row[0].decode(), f"{lane.sender}:{row[1]}") for row in claimed])
+            lane.exchange(claimed)
             lanes.append((lane, len(claimed)))
     assert settled == jobs, f"{settled} of {jobs} jobs were settled"
     return settled
@@ -138,7 +143,7 @@ def add(wire: Wire, rows: Sequence[AddRow], jobs: int) -> int:
             sent += 1
             wire.send(adding.add_jobs(wire.store, rows, sender=sender, sequence=sent))
         _, _, statuses = wire.reply()
-        assert not any(statuses), statuses
+        assert statuses == len(rows), statuses
         answered += 1
     return calls * len(rows)
 

@@ -26,33 +26,45 @@ local function peek_prioritized(keys, offset, count)
   return job_ids, scores
 end
 
---- Read a job that may be claimed: id key fields, and what it tells of earlier runs; also whether it is a suspect, and
---- whether a scheduler made it. False for what is no job and is dropped: a marker of old versions, which begins with
---- 0:, and an id without a hash, of which upstream would make a ghost.
-local function read_candidate(keys, job_id)
+--- What the fields of a hash are called, in order, and what that tells of a job: where it keeps its starts and stalls.
+local function shape_of(fields)
+  local names = {}
+  local shape = { names = names, has_run = false, is_doomed = false, is_iteration = false }
+  for i = 1, #fields, 2 do
+    local name = fields[i]
+    names[(i + 1) / 2] = name
+    if name == 'ats' then
+      shape.starts_at, shape.has_run = i + 1, true
+    elseif name == 'processedOn' or name == 'pb' then
+      shape.has_run = true
+    elseif name == 'stc' then
+      shape.stalls_at = i + 1
+    elseif name == 'defa' then
+      shape.is_doomed = true
+    elseif name == 'rjk' then
+      shape.is_iteration = true
+    end
+  end
+  return shape
+end
+
+--- Read a job that may be claimed: id key fields shape; `shape` is that of the job before it, and nearly always of this
+--- one, too. False for what is no job and is dropped: a marker of old versions, which begins with 0:, and an id without
+--- a hash, of which upstream would make a ghost.
+local function read_candidate(keys, job_id, shape)
   local job_key = keys.prefix .. job_id
   local fields = string.sub(job_id, 1, 2) ~= '0:' and redis.pcall('HGETALL', job_key) or {}
   if #fields == 0 then
     return false
   end
-  local starts, has_run, is_suspect, is_doomed, is_iteration = nil, false, false, nil, false
-  for i = 1, #fields, 2 do
-    local name = fields[i]
-    if name == 'ats' then
-      starts, has_run = fields[i + 1], true
-    elseif name == 'processedOn' or name == 'pb' then
-      has_run = true
-    elseif name == 'stc' then
-      is_suspect = (tonumber(fields[i + 1]) or 0) > 0
-    elseif name == 'defa' then
-      is_doomed = true
-    elseif name == 'rjk' then
-      is_iteration = true
-    end
+  local names, alike = shape and shape.names, 0
+  while names and alike < #names and names[alike + 1] == fields[2 * alike + 1] do
+    alike = alike + 1
   end
-  return {
-    id = job_id, key = job_key, fields = fields, starts = starts, has_run = has_run, is_doomed = is_doomed,
-  }, is_suspect, is_iteration
+  if 2 * alike ~= #fields or alike ~= #names then
+    shape = shape_of(fields)
+  end
+  return { id = job_id, key = job_key, fields = fields, shape = shape }
 end
 
 --- Whether the job was active when a worker died: a look at one field, because a claim may pass by hundreds.
@@ -71,14 +83,15 @@ local function sort_candidates(keys, choice, job_ids, scores, room, suspects)
     elseif suspects <= 0 and has_stalled(keys, job_id) then
       choice.skipped[#choice.skipped + 1] = { id = job_id, score = score }
     else
-      local candidate, is_suspect, is_iteration = read_candidate(keys, job_id)
+      local candidate = read_candidate(keys, job_id, choice.shape)
       if candidate then
         local n = #choice.jobs + 1
-        choice.jobs[n], choice.job_ids[n] = candidate, job_id
-        if is_suspect then
+        choice.jobs[n], choice.job_ids[n], choice.shape = candidate, job_id, candidate.shape
+        local stalls_at = candidate.shape.stalls_at
+        if stalls_at and (tonumber(candidate.fields[stalls_at]) or 0) > 0 then
           suspects, choice.suspects = suspects - 1, choice.suspects + 1
         end
-        choice.any_iteration = choice.any_iteration or is_iteration
+        choice.any_iteration = choice.any_iteration or candidate.shape.is_iteration
       end
     end
   end

@@ -15,31 +15,21 @@ local function set_field(fields, name, value)
   fields[at], fields[at + 1] = name, value
 end
 
---- The same for a job that runs for the first time and has none of these fields.
-local function append_start(fields, processed_on, worker_name)
-  local at = #fields
-  fields[at + 1], fields[at + 2], fields[at + 3], fields[at + 4] = 'processedOn', processed_on, 'ats', '1'
-  if worker_name ~= '' then
-    fields[at + 5], fields[at + 6] = 'pb', worker_name
-  end
-end
-
 --- Lock one job and count the start. worker: token first_token lock_ms name.
 local function activate(keys, candidate, token, worker, processed_on)
-  local job_key, fields, starts = candidate.key, candidate.fields, '1'
+  local job_key, fields, shape, starts = candidate.key, candidate.fields, candidate.shape, '1'
   if token ~= NO_LOCK then
     redis.call('SET', job_key .. ':lock', token, 'PX', worker.lock_text)
   end
   emit(keys, 'active', 'jobId', candidate.id, 'prev', 'waiting')
-  if candidate.has_run then
-    starts = integer((tonumber(candidate.starts) or 0) + 1)
+  if shape.has_run then -- else the worker knows these fields without being told
+    starts = integer((tonumber(fields[shape.starts_at or 0]) or 0) + 1)
+    candidate.is_changed = true
     set_field(fields, 'processedOn', processed_on)
     set_field(fields, 'ats', starts)
     if worker.name ~= '' then
       set_field(fields, 'pb', worker.name)
     end
-  else
-    append_start(fields, processed_on, worker.name)
   end
   if worker.name ~= '' then
     redis.call('HSET', job_key, 'processedOn', processed_on, 'ats', starts, 'pb', worker.name)
@@ -48,19 +38,17 @@ local function activate(keys, candidate, token, worker, processed_on)
   end
 end
 
---- Lock the chosen jobs; returns rows of id, number of the token, flat fields.
+--- Lock the chosen jobs, and number their tokens.
 local function activate_all(keys, chosen, worker, now)
-  local claimed, processed_on = {}, integer(now)
+  local processed_on = integer(now)
   worker.lock_text = integer(worker.lock_ms)
   for n, candidate in ipairs(chosen) do
-    local number = token_number(worker.first_token, n)
-    activate(keys, candidate, claim_token(worker.token, number), worker, processed_on)
-    claimed[n] = { candidate.id, number, candidate.fields }
+    candidate.number = token_number(worker.first_token, n)
+    activate(keys, candidate, claim_token(worker.token, candidate.number), worker, processed_on)
   end
-  return claimed
 end
 
---- Claim up to `limit` jobs; due ones were promoted before. Returns rows: the jobs; job_ids; limit_ms: how long the
+--- Claim up to `limit` jobs; due ones were promoted before. Returns jobs: see `group_jobs`; job_ids; limit_ms: how long the
 --- rate limit forbids more; ran_out: whether no ready jobs are left that may start (false when the queue is paused,
 --- limited or at its concurrency); suspects: how many of the jobs stalled before; any_iteration: whether a scheduler
 --- made one of them.
@@ -70,15 +58,15 @@ local function claim_jobs(keys, meta, worker, limit, now)
     limit_ms, allowance, duration = rate_limit(keys, meta, worker)
   end
   if limit_ms > 0 or is_blocked(keys, meta) then
-    return { rows = {}, job_ids = {}, limit_ms = limit_ms, ran_out = false, suspects = 0, any_iteration = false }
+    return { jobs = {}, job_ids = {}, limit_ms = limit_ms, ran_out = false, suspects = 0, any_iteration = false }
   end
   local room = math.min(limit, allowance or limit)
   if meta.concurrency then
     room = math.min(room, meta.concurrency - redis.call('LLEN', keys.active))
   end
   local choice = choose_jobs(keys, room, worker.suspects)
-  local claimed = activate_all(keys, choice.jobs, worker, now)
-  if #claimed > 0 then
+  activate_all(keys, choice.jobs, worker, now)
+  if #choice.jobs > 0 then
     mark_ready(keys, false) -- every start wakes the next idle worker, whatever the limits: upstream relies on it
   end
   if allowance then
@@ -86,7 +74,7 @@ local function claim_jobs(keys, meta, worker, limit, now)
   end
   take_chosen(keys, choice)
   return {
-    rows = claimed, job_ids = choice.job_ids, limit_ms = 0, ran_out = #claimed < room,
+    jobs = choice.jobs, job_ids = choice.job_ids, limit_ms = 0, ran_out = #choice.jobs < room,
     suspects = choice.suspects, any_iteration = choice.any_iteration,
   }
 end

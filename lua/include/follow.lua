@@ -49,16 +49,18 @@ local function follow(keys, meta, job_id, fields, now)
   }, now) ~= 'legacy'
 end
 
---- See to the next iterations of claimed jobs (rows of id, number, fields), and say so in their fields.
-local function follow_claimed(keys, meta, claimed, now)
+--- See to the next iterations of claimed jobs, and say so in their fields.
+local function follow_claimed(keys, meta, jobs, now)
   local followed = 0
-  for _, row in ipairs(claimed) do
-    if followed < FOLLOWED_PER_CALL and string.sub(row[1], 1, 7) == 'repeat:' then
-      local succeeded, is_done = pcall(follow, keys, meta, row[1], row[3], now)
+  for _, job in ipairs(jobs) do
+    if followed < FOLLOWED_PER_CALL and string.sub(job.id, 1, 7) == 'repeat:' then
+      local fields = job.fields
+      local succeeded, is_done = pcall(follow, keys, meta, job.id, fields, now)
       if succeeded and is_done then
         followed = followed + 1
-        row[3][#row[3] + 1] = FOLLOWED
-        row[3][#row[3] + 1] = '1'
+        job.is_changed = true
+        fields[#fields + 1] = FOLLOWED
+        fields[#fields + 1] = '1'
       end
     end
   end

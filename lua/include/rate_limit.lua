@@ -26,7 +26,7 @@ end
 local function spend_limit(keys, chosen, duration)
   local spent = 0
   for _, candidate in ipairs(chosen) do
-    if not candidate.is_doomed then
+    if not candidate.shape.is_doomed then
       spent = spent + 1
     end
   end

@@ -7,8 +7,9 @@ tests/scripts only.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from pyqueue._redis.replies import codes as lengthened
@@ -126,9 +127,21 @@ def _spelled_out(name: str, reply: Any) -> Any:
     if at is None or not isinstance(reply, list):
         return reply
     codes = list(lengthened(reply[at]))
+    if name == "settle_and_claim":
+        reply[2] = list(_jobs(reply[0], reply[2]))
     if name == "add_jobs" and isinstance(reply[1], int):
         reply[1] = [str(reply[1] + i) for i in range(len(codes))]
     return [*reply[:at], codes, *reply[at + 1 :]]
+
+
+def _jobs(now_ms: int, groups: Any) -> Iterator[list[Any]]:
+    """Claimed jobs one by one: id, number of the token, flat fields."""
+    for names, first, is_first_run, values in groups:
+        width = 1 + len(names)
+        start = ["processedOn", str(now_ms), "ats", "1"] if is_first_run else []
+        for n, at in enumerate(range(0, len(values), width)):
+            pairs = zip(names, values[at + 1 : at + width], strict=True)
+            yield [values[at], first if first < 0 else first + n, [*chain.from_iterable(pairs), *start]]
 
 
 def _decoded(reply: Any) -> Any:

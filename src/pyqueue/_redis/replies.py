@@ -35,7 +35,12 @@ def pairs(reply: Sequence[Any] | Mapping[Any, Any]) -> dict[str, Raw]:
     """A hash as a dictionary, from a flat array (RESP2, scripts) or a map (RESP3)."""
     if type(reply) is not list and isinstance(reply, Mapping):  # asking an abstract class takes as long as the rest
         return {text(key): value for key, value in reply.items()}
-    return dict(zip(map(_NAMES.__getitem__, reply[::2]), reply[1::2], strict=True))
+    return dict(zip(field_names(reply[::2]), reply[1::2], strict=True))
+
+
+def field_names(raw: Sequence[Raw]) -> list[str]:
+    """Names of a hash's fields as text."""
+    return list(map(_NAMES.__getitem__, raw))
 
 
 class _Names(dict[Any, str]):

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from pyqueue._redis.replies import codes, number, pairs, text
+from pyqueue._redis.replies import codes, field_names, number, text
 from pyqueue._redis.scripts import load
+from pyqueue._store.record import Field
 from pyqueue._store.sender import RECORD_MS
 from pyqueue._store.store import Store
 from pyqueue.errors import error_from_code
@@ -35,6 +36,9 @@ UNBOUNDED: Final = 1_000_000
 
 
 _Row: TypeAlias = tuple[Arg, ...]
+_Group: TypeAlias = tuple[Sequence[Raw], int, int, Sequence[Any]]
+"""Claimed jobs with the same fields: names of the fields; number of the first one's token, -1 = as it is; 1 = without
+the fields that a first start writes; id and values of the fields, job after job."""
 
 
 class Settlement(NamedTuple):
@@ -75,10 +79,12 @@ class ExchangeReply(NamedTuple):
     now_ms: int
     codes: list[int | str]
     """Per settlement: 0 done, 1 no child to wait for, a negative code, or the text of an error with this one job."""
-    rows: Sequence[tuple[Raw, int, Sequence[Any]]]
-    """The claimed jobs: id, number of its token (-1 = as it is), fields."""
-    token: str
-    """What the tokens of the claimed jobs begin with."""
+    groups: Sequence[_Group]
+    """The claimed jobs."""
+    claims: int
+    """How many they are."""
+    request: ClaimRequest
+    """Under which they were claimed."""
     next_delayed_ms: int
     """When the next delayed job is due; 0 = unknown, because jobs were left or none is delayed."""
     limit_ms: int
@@ -91,7 +97,20 @@ class ExchangeReply(NamedTuple):
     @property
     def claimed(self) -> list[Claimed]:
         """The claimed jobs, decoded anew each time: about 3 us per job."""
-        return [Claimed(text(job_id), _token(self.token, n), pairs(fields)) for job_id, n, fields in self.rows]
+        request = self.request
+        start: dict[str, Raw] = {Field.PROCESSED_ON: str(self.now_ms), Field.ATTEMPTS_STARTED: "1"}
+        if request.worker_name:
+            start[Field.PROCESSED_BY] = request.worker_name
+        claimed: list[Claimed] = []
+        for raw_names, first, is_first_run, values in self.groups:
+            names, more = field_names(raw_names), start if is_first_run else {}
+            width = 1 + len(names)
+            for n, at in enumerate(range(0, len(values), width), first):
+                fields = dict(zip(names, values[at + 1 : at + width], strict=True))
+                fields.update(more)
+                token = request.token if first < 0 else f"{request.token}:{n}"
+                claimed.append(Claimed(text(values[at]), token, fields))
+        return claimed
 
 
 async def settle_and_claim(
@@ -151,21 +170,18 @@ def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -
 def _exchange_reply(store: Store, request: ClaimRequest, reply: Any) -> ExchangeReply:
     if isinstance(reply, int):
         raise error_from_code(reply, queue=store.keys.queue, command="settle_and_claim")
-    now_ms, settled, rows, next_delayed_ms, limit_ms, suspects, any_iteration = reply
+    now_ms, settled, groups, next_delayed_ms, limit_ms, suspects, any_iteration = reply
     return ExchangeReply(
         number(now_ms),
         [code if isinstance(code, int) else text(code) for code in codes(settled)],
-        rows,
-        request.token,
+        groups,
+        sum(len(values) // (1 + len(names)) for names, _, _, values in groups),
+        request,
         number(next_delayed_ms),
         number(limit_ms),
         suspects,
         any_iteration > 0,
     )
-
-
-def _token(token: str, number: int) -> str:
-    return token if number < 0 else f"{token}:{number}"
 
 
 class Unanswered(NamedTuple):

@@ -277,7 +277,7 @@ class Engine:
 
     def _situation(self, landing: Landing | None) -> Situation:
         isolate = self._isolate > 0
-        starting, suspects = (0, 0) if landing is None else (len(landing.reply.rows), landing.reply.suspects)
+        starting, suspects = (0, 0) if landing is None else (landing.reply.claims, landing.reply.suspects)
         return Situation(
             finished=min(len(self._finished), 1 if isolate else MAX_OUTCOMES),
             free_slots=self._slots.free - starting,
@@ -439,7 +439,7 @@ class Engine:
             self._is_handing_out = False
 
     def _announce_drained(self, reply: ExchangeReply) -> None:
-        if reply.rows:
+        if reply.claims:
             self._announced_drained = False
         elif not (self.supply.is_ready or reply.limit_ms or self._announced_drained):
             self._announced_drained = True

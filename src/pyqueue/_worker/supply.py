@@ -68,7 +68,7 @@ class Supply:
         self._due_ms = min(filter(None, (earlier_ms, reply.next_delayed_ms)), default=0)
         if reply.limit_ms > 0:
             self._limited_until = time.monotonic() + min(reply.limit_ms, self._max_limit_ms) / 1000
-        if is_last_word and len(reply.rows) < asked:
+        if is_last_word and reply.claims < asked:
             self.is_ready = False
         if self._due_ms or self._limited_until or self._alarm is not None:
             self._set_alarm()
