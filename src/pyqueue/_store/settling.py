@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from pyqueue._redis.links import Link
 from pyqueue._redis.replies import codes, field_names, number, text
 from pyqueue._redis.scripts import load
 from pyqueue._store.record import Field
@@ -98,9 +99,9 @@ class ExchangeReply(NamedTuple):
     def claimed(self) -> list[Claimed]:
         """The claimed jobs, decoded anew each time: about 3 us per job."""
         request = self.request
-        start: dict[str, Raw] = {Field.PROCESSED_ON: str(self.now_ms), Field.ATTEMPTS_STARTED: "1"}
+        start: dict[str, Raw] = {Field.PROCESSED_ON: b"%d" % self.now_ms, Field.ATTEMPTS_STARTED: b"1"}
         if request.worker_name:
-            start[Field.PROCESSED_BY] = request.worker_name
+            start[Field.PROCESSED_BY] = request.worker_name.encode()
         claimed: list[Claimed] = []
         for raw_names, first, is_first_run, values in self.groups:
             names, more = field_names(raw_names), start if is_first_run else {}
@@ -141,12 +142,13 @@ def start_settle_and_claim(
     rearm: bool,
     sender: str,
     sequence: int,
-) -> bool:
-    """The same, sent at once; False where that is impossible. What comes: see `Commands.start`."""
+    behind: Link | None = None,
+) -> Link | None:
+    """The same, sent at once; None where that is impossible. What comes, and `behind`: see `Commands.start`."""
     rows = [_row(settlement) for settlement in settlements]
     read = partial(_exchange_reply, store, request)
     args = _arguments(request, rearm, sender, sequence)
-    return store.start(load("settle_and_claim"), rows, read, told, **args) is not None
+    return store.start(load("settle_and_claim"), rows, read, told, behind=behind, **args)
 
 
 def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The engine: one exchange with Redis at a time, which settles what has finished and claims what can start.
+"""The engine: exchanges with Redis, each of which settles what has finished and claims what can start.
 
     plan (batch.plan) -> launch -> arrived -> land: codes (Confirmations), start jobs -> plan ...
 
@@ -6,8 +6,9 @@ An exchange is launched by what gives the occasion, without a turn of the event 
 running job, or the reply to the exchange before. `run` does it on all other occasions. What cannot fly at once is
 grounded: `run` sends it the long way (Sender: again after a lost reply), under the same number. The next exchange
 leaves before the reply to the last one is landed, if there is something to say, so that Redis and the event loop work
-at the same time. Nothing waits for company: what finishes while an exchange is in flight goes into the next. Outcomes
-wait here as data until a reply confirms them. Nothing else in the worker claims or settles.
+at the same time. It follows one that is still in flight, if it is a full one: then Redis finds it when it is done with
+that. Nothing waits for company: what finishes while an exchange is in flight goes into the next. Outcomes wait here as
+data until a reply confirms them. Nothing else in the worker claims or settles.
 
 Modes: ready (work may be there: free slots are worth a claim) -> drained (a claim came back short; the waiter blocks
 on the marker) -> ready (woken). A limited, paused or closing engine settles and does not claim; a claim in flight that
@@ -21,11 +22,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import anyio
 
 from pyqueue._redis.commands import NothingRan
+from pyqueue._redis.links import Link
 from pyqueue._redis.outage import Outage, is_outage
 from pyqueue._store.sender import Sender
 from pyqueue._store.settling import (
@@ -38,7 +40,7 @@ from pyqueue._store.settling import (
     start_settle_and_claim,
 )
 from pyqueue._store.store import Store
-from pyqueue._worker.batch import MAX_OUTCOMES, Exchange, Situation, plan
+from pyqueue._worker.batch import MAX_OUTCOMES, MAX_SUSPECTS, Exchange, Situation, plan
 from pyqueue._worker.confirmations import Confirmations
 from pyqueue._worker.events import Callbacks
 from pyqueue._worker.held import Held
@@ -50,11 +52,15 @@ from pyqueue._worker.supply import Supply
 from pyqueue.errors import RedisRefused
 from pyqueue.outcomes import RateLimited, Returned
 
+#: Exchanges in flight at most: one that Redis works on, and one that it finds when that is done.
+EXCHANGES_IN_FLIGHT: Final = 2
+
 
 class Flight(NamedTuple):
     """An exchange that leaves or has left.
 
     batch: the jobs it settles. number: the sender's, the same for every try. wakes: `Supply.wakes` as it left.
+    decides: its reply may say that no more is to be claimed.
     """
 
     batch: list[Held]
@@ -64,6 +70,7 @@ class Flight(NamedTuple):
     number: int
     wakes: int
     began: float
+    decides: bool
 
 
 class Landing(NamedTuple):
@@ -72,7 +79,7 @@ class Landing(NamedTuple):
     lease_until: until when (monotonic seconds) the claimed jobs are locked.
     """
 
-    batch: list[Held]
+    flight: Flight
     reply: ExchangeReply
     lease_until: float
 
@@ -108,21 +115,23 @@ class Engine:
         self._confirmations = confirmations
         self._iterations = iterations
         self._outage = outage
-        self._sender = Sender(outage)
+        self._sender = Sender(outage, lanes=EXCHANGES_IN_FLIGHT)
         self._make_job = make_job
         self.supply = Supply(self.changed, max_limit_ms)
         """What is known of jobs to come."""
         self._finished: deque[Held] = deque()
         self._isolate = 0  # outcomes to send one by one, because something in a batch cannot be sent
-        self._flight: Flight | None = None  # launched, its reply is to come
-        self._grounded: tuple[Flight, Exception | None] | None = None  # to be sent by `run`; why it failed before
-        self._landing: Landing | None = None  # to be landed by `run`
+        self._flying: dict[int, Link] = {}  # by number: launched, the reply is to come on this connection
+        self._is_followable = False  # the last one that was launched
+        self._grounded: deque[tuple[Flight, Exception | None]] = deque()  # to be sent by `run`; why it failed before
+        self._landings: deque[Landing] = deque()  # to be landed by `run`
         self._defect: BaseException | None = None  # to be raised by `run`
         self._is_parked = False  # `run` waits for something to do
         self._is_running = False
         self._is_turn_due = False
         self._is_handing_out = False
-        self._in_flight = 0
+        self._settling = 0  # outcomes of exchanges that are not landed
+        self._claiming = 0  # slots that exchanges without an answer may fill
         self._claims = 0
         self._rearm = False
         self._closes_limit = False
@@ -144,15 +153,15 @@ class Engine:
 
     async def _step(self) -> bool:
         """What only `run` can do: everything that waits. False at the end."""
-        if self._flight is not None:
+        if self._landings:
+            await self._land_iterations()
+        elif self._flying:
             await self._park()
-        elif self._landing is not None:
-            await self._land_iterations(self._landing)
         elif self._pause_s:
             await anyio.sleep(self._pause_s)
             self._pause_s = 0.0
-        elif self._grounded is not None:
-            await self._fly(*self._grounded)
+        elif self._grounded:
+            await self._fly(*self._grounded.popleft())
         elif not self._go_on():
             if self.is_closing and self._is_empty_handed():
                 return False
@@ -210,8 +219,10 @@ class Engine:
         if not held.is_lost:
             self._closes_limit |= type(held.outcome) is RateLimited
             self._finished.append(held)
-        if self._flight is not None:
-            return  # its landing goes on from here
+        if self._flying:
+            if self._may_follow():
+                self._go_on()
+            return  # the next landing goes on from here
         if not self._may_launch():
             self._changed.set()
         elif not self._slots.running:  # nobody else is about to end
@@ -224,12 +235,18 @@ class Engine:
     def _turn(self) -> None:
         """Send what has ended in one turn of the event loop."""
         self._is_turn_due = False
-        if self._flight is None and not (self._may_launch() and self._guarded(self._go_on)):
+        if not self._flying and not (self._may_launch() and self._guarded(self._go_on)):
             self._changed.set()
 
     def _may_launch(self) -> bool:
         """Whether `run` waits for something to do, has nothing to do first, and all that has landed is handed out."""
-        return self._is_parked and not (self._grounded or self._landing or self._pause_s or self._is_handing_out)
+        return self._is_parked and not (self._grounded or self._landings or self._pause_s or self._is_handing_out)
+
+    def _may_follow(self) -> bool:
+        """Whether an exchange may follow the one in flight: only a full one is worth it."""
+        if len(self._finished) < MAX_OUTCOMES or len(self._flying) >= EXCHANGES_IN_FLIGHT:
+            return False
+        return self._is_followable and self._may_launch()
 
     def _guarded(self, step: Callable[[], bool]) -> bool:
         """Take a step that nobody waits for: `run` raises what it raises."""
@@ -242,7 +259,7 @@ class Engine:
     @property
     def unsettled(self) -> int:
         """Outcomes that Redis has not confirmed."""
-        return len(self._finished) + self._in_flight
+        return len(self._finished) + self._settling
 
     def why_idle(self) -> str:
         """Why no job is claimed now, or "" if jobs are."""
@@ -261,15 +278,16 @@ class Engine:
     # One exchange.
 
     def _go_on(self, landing: Landing | None = None) -> bool:
-        """Launch the next exchange, if there is something to say; `landing` is what is still to be landed."""
+        """Launch the next exchange, if there is something to say; `landing` is what is still to be landed.
+
+        Alone, or where one `_may_follow`.
+        """
         exchange = plan(self._situation(landing))
         if exchange is None:
             return False
         flight = self._prepare(exchange)
         try:
-            if self._launch(flight):
-                self._flight = flight
-            else:
+            if not self._launch(flight):
                 self._ground(flight, None)
         except Exception as error:  # one of its outcomes cannot be encoded
             self._ground(flight, error)
@@ -280,7 +298,7 @@ class Engine:
         starting, suspects = (0, 0) if landing is None else (landing.reply.claims, landing.reply.suspects)
         return Situation(
             finished=min(len(self._finished), 1 if isolate else MAX_OUTCOMES),
-            free_slots=self._slots.free - starting,
+            free_slots=self._slots.free - starting - self._claiming,
             may_claim=not (isolate or self._is_held_back()),
             is_ready=self.supply.is_ready,
             rearm=self._rearm and not (self.is_closing and self._outage.is_down),
@@ -295,7 +313,9 @@ class Engine:
 
     def _prepare(self, exchange: Exchange) -> Flight:
         batch = [self._finished.popleft() for _ in range(exchange.settle)]
-        self._in_flight += len(batch)
+        decides = self._closes_limit or self._isolate > 0
+        self._settling += len(batch)
+        self._claiming += exchange.claim
         self._rearm = self._closes_limit = False
         request = self._claim._replace(jobs=exchange.claim, first_token=self._claims, suspects=exchange.suspects)
         self._claims += exchange.claim
@@ -307,26 +327,36 @@ class Engine:
             self._sender.next_number(),
             self.supply.wakes,
             time.monotonic(),
+            decides,
         )
 
     def _launch(self, flight: Flight) -> bool:
         """Send an exchange at once; False if that is impossible now."""
         if not self._sender.is_up:
             return False
-        self._leases.expect(Unanswered(self._sender.uuid, flight.number, flight.request.token))
-        return start_settle_and_claim(
+        self._leases.expect(self._unanswered(flight))
+        link = start_settle_and_claim(
             self._store,
             flight.settlements,
             flight.request,
             partial(self._landed, flight),
             rearm=flight.rearm,
-            sender=self._sender.uuid,
+            sender=self._sender.name_of(flight.number),
             sequence=flight.number,
+            behind=next(iter(self._flying.values()), None),
         )
+        if link is None:
+            return False
+        self._flying[flight.number] = link
+        self._is_followable = link.is_followable and not flight.decides
+        return True
+
+    def _unanswered(self, flight: Flight) -> Unanswered:
+        return Unanswered(self._sender.name_of(flight.number), flight.number, flight.request.token)
 
     def _landed(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
         """Take the answer to an exchange that was launched. Called by the connection: `run` raises what is raised."""
-        self._flight = None
+        del self._flying[flight.number]
         if not self._is_running:
             return  # the worker has been cancelled
         if isinstance(answer, Exception):
@@ -335,7 +365,7 @@ class Engine:
             self._changed.set()
 
     def _ground(self, flight: Flight, failure: Exception | None) -> None:
-        self._grounded = flight, failure
+        self._grounded.append((flight, failure))
         self._changed.set()
 
     async def _fly(self, flight: Flight, failure: Exception | None) -> None:
@@ -347,20 +377,19 @@ class Engine:
                 partial(self._attempt, flight), number=flight.number, failure=failure, began=flight.began
             )
         except Exception as error:
-            self._grounded = None
             self._rearm |= flight.rearm
-            self._leases.answered()
-            self._in_flight -= len(flight.batch)
+            self._leases.answered(self._unanswered(flight))
+            self._settling -= len(flight.batch)
+            self._claiming -= flight.request.jobs
             await self._not_sent(flight.batch, error)
             return
         except BaseException:
-            self._in_flight -= len(flight.batch)
+            self._settling -= len(flight.batch)
             raise
-        self._grounded = None
         self._arrived(flight, reply)
 
     async def _attempt(self, flight: Flight, sender: str, sequence: int) -> ExchangeReply:
-        self._leases.expect(Unanswered(sender, sequence, flight.request.token))
+        self._leases.expect(self._unanswered(flight))
         began = time.monotonic()
         try:
             return await settle_and_claim(
@@ -402,33 +431,37 @@ class Engine:
         if not self.was_connected:
             self.was_connected = True
             self._callbacks.emit("ready")
+        self._claiming -= flight.request.jobs
         self._isolate = max(0, self._isolate - len(flight.batch))
         self.supply.note(reply, asked=flight.request.jobs, wakes=flight.wakes)
         self._look_for_work()
-        landing = Landing(flight.batch, reply, flight.began + self._claim.lock_ms / 1000)
-        if reply.any_iteration:
-            self._landing = landing
+        landing = Landing(flight, reply, flight.began + self._claim.lock_ms / 1000)
+        if reply.any_iteration or self._landings:
+            self._landings.append(landing)
             return False
         landing = self._answered(landing)
-        if not self._pause_s:
+        if not (self._flying or self._grounded or self._pause_s) or self._may_follow():
             self._go_on(landing)
         self._land(landing)
-        return not (self._finished or self._pause_s or self.is_closing)
+        return bool(self._flying) or not (self._grounded or self._finished or self._pause_s or self.is_closing)
 
-    async def _land_iterations(self, landing: Landing) -> None:
+    async def _land_iterations(self) -> None:
         """The jobs of schedulers start after their successors were created."""
+        landing = self._landings[0]
         await self._iterations.follow(landing.reply.claimed)
-        self._landing = None
+        self._landings.popleft()
         self._land(self._answered(landing))
 
     def _answered(self, landing: Landing) -> Landing:
         """With the time until which the leases have kept what was claimed. Before another exchange leaves."""
-        return landing._replace(lease_until=max(landing.lease_until, self._leases.answered()))
+        kept_until = self._leases.answered(self._unanswered(landing.flight))
+        return landing._replace(lease_until=max(landing.lease_until, kept_until))
 
     def _land(self, landing: Landing) -> None:
         """Take what an exchange has brought: the ends of its jobs, and new ones."""
-        self._in_flight -= len(landing.batch)
-        again, pause_s = self._confirmations.apply(landing.batch, landing.reply.codes)
+        batch = landing.flight.batch
+        self._settling -= len(batch)
+        again, pause_s = self._confirmations.apply(batch, landing.reply.codes)
         self._pause_s = max(self._pause_s, pause_s)
         self._finished.extendleft(reversed(again))
         self._announce_drained(landing.reply)
@@ -441,7 +474,7 @@ class Engine:
     def _announce_drained(self, reply: ExchangeReply) -> None:
         if reply.claims:
             self._announced_drained = False
-        elif not (self.supply.is_ready or reply.limit_ms or self._announced_drained):
+        elif not (self._flying or self.supply.is_ready or reply.limit_ms or self._announced_drained):
             self._announced_drained = True
             self._callbacks.emit("drained")
 
@@ -453,7 +486,8 @@ class Engine:
             older = self._leases.add(held)
             if older is not None:
                 self._confirmations.superseded(older)
-            if self.is_paused or self.is_closing:
+            # A second suspect can only have come with an exchange that followed another.
+            if self.is_paused or self.is_closing or (held.is_suspect and self._slots.suspects >= MAX_SUSPECTS):
                 held.outcome = Returned()
                 self._finished.append(held)
             else:

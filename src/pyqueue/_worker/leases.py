@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any, Final
 
 from pyqueue._redis.outage import Outage
@@ -40,8 +41,7 @@ class Leases:
         self._lost = lost
         self._report = report
         self._held: dict[str, Held] = {}
-        self._unanswered: Unanswered | None = None
-        self._unanswered_until = 0.0
+        self._expected: dict[Unanswered, _Expected] = {}
         self.emptied = asyncio.Event()
         """Set while no job is in this worker's hands."""
         self.emptied.set()
@@ -65,13 +65,12 @@ class Leases:
 
     def expect(self, unanswered: Unanswered) -> None:
         """An exchange leaves. What it claims is kept, too, if its reply has to wait for a blocked event loop."""
-        self._unanswered = unanswered
+        if unanswered not in self._expected:
+            self._expected[unanswered] = _Expected(unanswered)
 
-    def answered(self) -> float:
+    def answered(self, unanswered: Unanswered) -> float:
         """Its reply has come, or never will; until when the locks of what it claimed were extended, or 0."""
-        until, self._unanswered_until = self._unanswered_until, 0.0
-        self._unanswered = None
-        return until
+        return self._expected.pop(unanswered, _NOTHING).until
 
     async def renew_forever(self, store: Store, outage: Outage, deliver: Callable[..., Any]) -> None:
         """Extend all locks in regular steps, sooner after a failure; `deliver(function, argument)` reports back."""
@@ -79,7 +78,7 @@ class Leases:
         while True:
             await asyncio.sleep(pause_s)
             pause_s = self._renew_s
-            if not (self._held or self._unanswered) or self.is_halted:
+            if not (self._held or self._expected) or self.is_halted:
                 continue
             began = time.monotonic()
             try:
@@ -94,20 +93,39 @@ class Leases:
                     deliver(self._lost, gone)
 
     async def _renew(self, store: Store) -> list[Held]:
-        # copy() is one step of the interpreter; the worker's loop changes the dictionary while we look.
+        # copy() is one step of the interpreter; the worker's loop changes the dictionaries while we look.
         everything = list(self._held.copy().values())
+        parts = [everything[start : start + _LOCKS_PER_CALL] for start in range(0, len(everything), _LOCKS_PER_CALL)]
         gone: list[Held] = []
-        for start in range(0, max(1, len(everything)), _LOCKS_PER_CALL):
-            part = everything[start : start + _LOCKS_PER_CALL]
-            unanswered, began = self._unanswered, time.monotonic()
-            locks = [(held.job.id, held.job.token) for held in part]
-            failed = set(await extend_locks(store, locks, self.lock_ms, unanswered or ALL_ANSWERED))
-            is_kept = failed <= {held.job.id for held in part}
-            if is_kept and unanswered is not None and unanswered == self._unanswered:
-                self._unanswered_until = began + self.lock_ms / 1000
-            for held in part:
-                if held.job.id in failed:
-                    gone.append(held)
-                else:
-                    held.lease_until = began + self.lock_ms / 1000
+        for part, expected in zip_longest(parts, self._expected.copy().values()):
+            gone += await self._renew_part(store, part or [], expected or _NOTHING)
         return gone
+
+    async def _renew_part(self, store: Store, part: list[Held], expected: _Expected) -> list[Held]:
+        """Extend these locks, and those of what an exchange without an answer has claimed."""
+        began = time.monotonic()
+        locks = [(held.job.id, held.job.token) for held in part]
+        failed = set(await extend_locks(store, locks, self.lock_ms, expected.unanswered))
+        gone: list[Held] = []
+        until = began + self.lock_ms / 1000
+        if expected is not _NOTHING and failed <= {held.job.id for held in part}:
+            expected.until = until
+        for held in part:
+            if held.job.id in failed:
+                gone.append(held)
+            else:
+                held.lease_until = until
+        return gone
+
+
+class _Expected:
+    """An exchange without an answer, and until when (monotonic seconds) the locks of what it claimed were extended."""
+
+    __slots__ = ("unanswered", "until")
+
+    def __init__(self, unanswered: Unanswered) -> None:
+        self.unanswered = unanswered
+        self.until = 0.0
+
+
+_NOTHING: Final = _Expected(ALL_ANSWERED)
