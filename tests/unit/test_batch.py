@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyqueue._worker.batch import MAX_CLAIMS, MAX_OUTCOMES, MAX_SUSPECTS, Exchange, Situation, plan
+from pyqueue._worker.batch import MAX_CLAIMS, MAX_OUTCOMES, MAX_SUSPECTS, Exchange, Situation, plan, share
 
-IDLE = Situation(finished=0, free_slots=1, may_claim=True, is_ready=False, rearm=False, suspects=0)
+IDLE = Situation(finished=0, concurrency=500, free_slots=1, may_claim=True, is_ready=False, rearm=False, suspects=0)
 
 
 def test_a_drained_worker_with_nothing_to_settle_says_nothing() -> None:
@@ -37,6 +38,15 @@ def test_an_exchange_is_bounded_and_the_rest_stays_for_the_next() -> None:
     assert plan(IDLE._replace(finished=500, free_slots=500)) == Exchange(MAX_OUTCOMES, MAX_CLAIMS, 1, rearm=False)
 
 
+@pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (7, 7), (8, 4), (9, 5), (10, 5), (49, 25), (50, 25)])
+def test_an_exchange_brings_half_of_what_the_worker_runs(concurrency: int, most: int) -> None:
+    """So that two exchanges take turns; with few slots a second one is not worth its cost."""
+    exchange = plan(IDLE._replace(is_ready=True, concurrency=concurrency, free_slots=concurrency))
+
+    assert exchange is not None
+    assert exchange.claim == share(concurrency) == most
+
+
 def test_a_worker_that_may_not_claim_settles_only() -> None:
     """Paused, closing or rate limited."""
     situation = IDLE._replace(may_claim=False, is_ready=True, free_slots=5)
@@ -57,6 +67,7 @@ def test_while_a_suspect_runs_no_other_is_claimed() -> None:
 situations = st.builds(
     Situation,
     finished=st.integers(0, 200),
+    concurrency=st.integers(1, 200),
     free_slots=st.integers(-50, 200),
     may_claim=st.booleans(),
     is_ready=st.booleans(),
@@ -73,7 +84,7 @@ def test_every_exchange_is_bounded_and_says_something(now: Situation) -> None:
         assert not now.rearm
         return
     assert 0 <= exchange.settle <= min(now.finished, MAX_OUTCOMES)
-    assert 0 <= exchange.claim <= min(max(0, now.free_slots), MAX_CLAIMS)
+    assert 0 <= exchange.claim <= min(max(0, now.free_slots), share(now.concurrency))
     assert 0 <= exchange.suspects <= MAX_SUSPECTS
     assert exchange.settle or exchange.claim or exchange.rearm
     assert now.may_claim or not exchange.claim

@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 MAX_OUTCOMES: Final = 25
 #: Jobs claimed by one call.
 MAX_CLAIMS: Final = 25
+#: From so many slots on, half of them are enough for an exchange: then a second one is worth its cost.
+_WORTH_HALVING: Final = 8
 #: Jobs with a stalled count that may run at the same time: a poison job must meet its limit alone.
 MAX_SUSPECTS: Final = 1
 
@@ -29,13 +31,14 @@ class Exchange(NamedTuple):
 class Situation(NamedTuple):
     """What the engine knows at the moment it could send an exchange.
 
-    finished: outcomes that wait to be settled. free_slots: jobs that could start at once (negative after the
-    concurrency was lowered). may_claim: neither paused, closing nor limited. is_ready: work may be ready, so a claim
-    is worth a call of its own. rearm: a marker was popped that this worker cannot use. suspects: running jobs that
-    stalled before.
+    finished: outcomes that wait to be settled. concurrency: all slots. free_slots: jobs that could start at once
+    (negative after the concurrency was lowered). may_claim: neither paused, closing nor limited. is_ready: work may be
+    ready, so a claim is worth a call of its own. rearm: a marker was popped that this worker cannot use. suspects:
+    running jobs that stalled before.
     """
 
     finished: int
+    concurrency: int
     free_slots: int
     may_claim: bool
     is_ready: bool
@@ -50,7 +53,15 @@ def plan(now: Situation) -> Exchange | None:
     goes on, because nothing writes a marker then.
     """
     settle = min(now.finished, MAX_OUTCOMES)
-    claim = max(0, min(now.free_slots, MAX_CLAIMS)) if now.may_claim else 0
+    claim = max(0, min(now.free_slots, share(now.concurrency))) if now.may_claim else 0
     if not settle and not now.rearm and not (claim and now.is_ready):
         return None
     return Exchange(settle, claim, max(0, MAX_SUSPECTS - now.suspects), now.rearm)
+
+
+def share(concurrency: int) -> int:
+    """Jobs that one exchange brings at most, and outcomes that are worth one which follows another.
+
+    Half of the slots, so that some jobs run while Redis works on the others.
+    """
+    return min(MAX_CLAIMS, concurrency if concurrency < _WORTH_HALVING else (concurrency + 1) // 2)

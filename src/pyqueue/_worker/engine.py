@@ -40,7 +40,7 @@ from pyqueue._store.settling import (
     start_settle_and_claim,
 )
 from pyqueue._store.store import Store
-from pyqueue._worker.batch import MAX_OUTCOMES, MAX_SUSPECTS, Exchange, Situation, plan
+from pyqueue._worker.batch import MAX_OUTCOMES, MAX_SUSPECTS, Exchange, Situation, plan, share
 from pyqueue._worker.confirmations import Confirmations
 from pyqueue._worker.events import Callbacks
 from pyqueue._worker.held import Held
@@ -59,7 +59,8 @@ EXCHANGES_IN_FLIGHT: Final = 2
 class Flight(NamedTuple):
     """An exchange that leaves or has left.
 
-    batch: the jobs it settles. number: the sender's, the same for every try. wakes: `Supply.wakes` as it left.
+    batch: the jobs it settles. exchange: its number and sender, the same for every try. wakes: `Supply.wakes` as it
+    left.
     decides: its reply may say that no more is to be claimed.
     """
 
@@ -67,7 +68,7 @@ class Flight(NamedTuple):
     settlements: list[Settlement]
     request: ClaimRequest
     rearm: bool
-    number: int
+    exchange: Unanswered
     wakes: int
     began: float
     decides: bool
@@ -244,7 +245,7 @@ class Engine:
 
     def _may_follow(self) -> bool:
         """Whether an exchange may follow the one in flight: only a full one is worth it."""
-        if len(self._finished) < MAX_OUTCOMES or len(self._flying) >= EXCHANGES_IN_FLIGHT:
+        if len(self._finished) < share(self._slots.concurrency) or len(self._flying) >= EXCHANGES_IN_FLIGHT:
             return False
         return self._is_followable and self._may_launch()
 
@@ -282,6 +283,8 @@ class Engine:
 
         Alone, or where one `_may_follow`.
         """
+        if not (self._finished or self._rearm or self._free_slots(landing) > 0):
+            return False
         exchange = plan(self._situation(landing))
         if exchange is None:
             return False
@@ -295,15 +298,20 @@ class Engine:
 
     def _situation(self, landing: Landing | None) -> Situation:
         isolate = self._isolate > 0
-        starting, suspects = (0, 0) if landing is None else (landing.reply.claims, landing.reply.suspects)
+        suspects = 0 if landing is None else landing.reply.suspects
         return Situation(
             finished=min(len(self._finished), 1 if isolate else MAX_OUTCOMES),
-            free_slots=self._slots.free - starting - self._claiming,
+            concurrency=self._slots.concurrency,
+            free_slots=self._free_slots(landing),
             may_claim=not (isolate or self._is_held_back()),
             is_ready=self.supply.is_ready,
             rearm=self._rearm and not (self.is_closing and self._outage.is_down),
             suspects=self._slots.suspects + suspects,
         )
+
+    def _free_slots(self, landing: Landing | None) -> int:
+        """Slots that neither run a job nor are meant for one that comes."""
+        return self._slots.free - self._claiming - (0 if landing is None else landing.reply.claims)
 
     def _is_held_back(self) -> bool:
         return self.is_paused or self.is_closing or self._closes_limit or self.supply.is_limited
@@ -319,12 +327,13 @@ class Engine:
         self._rearm = self._closes_limit = False
         request = self._claim._replace(jobs=exchange.claim, first_token=self._claims, suspects=exchange.suspects)
         self._claims += exchange.claim
+        number = self._sender.next_number()
         return Flight(
             batch,
             [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome],
             request,
             exchange.rearm,
-            self._sender.next_number(),
+            Unanswered(self._sender.name_of(number), number, request.token),
             self.supply.wakes,
             time.monotonic(),
             decides,
@@ -334,29 +343,26 @@ class Engine:
         """Send an exchange at once; False if that is impossible now."""
         if not self._sender.is_up:
             return False
-        self._leases.expect(self._unanswered(flight))
+        self._leases.expect(flight.exchange)
         link = start_settle_and_claim(
             self._store,
             flight.settlements,
             flight.request,
             partial(self._landed, flight),
             rearm=flight.rearm,
-            sender=self._sender.name_of(flight.number),
-            sequence=flight.number,
+            sender=flight.exchange.sender,
+            sequence=flight.exchange.sequence,
             behind=next(iter(self._flying.values()), None),
         )
         if link is None:
             return False
-        self._flying[flight.number] = link
+        self._flying[flight.exchange.sequence] = link
         self._is_followable = link.is_followable and not flight.decides
         return True
 
-    def _unanswered(self, flight: Flight) -> Unanswered:
-        return Unanswered(self._sender.name_of(flight.number), flight.number, flight.request.token)
-
     def _landed(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
         """Take the answer to an exchange that was launched. Called by the connection: `run` raises what is raised."""
-        del self._flying[flight.number]
+        del self._flying[flight.exchange.sequence]
         if not self._is_running:
             return  # the worker has been cancelled
         if isinstance(answer, Exception):
@@ -374,11 +380,11 @@ class Engine:
             self._report_outage(failure, flight.began)
         try:
             reply = await self._sender.send(
-                partial(self._attempt, flight), number=flight.number, failure=failure, began=flight.began
+                partial(self._attempt, flight), number=flight.exchange.sequence, failure=failure, began=flight.began
             )
         except Exception as error:
             self._rearm |= flight.rearm
-            self._leases.answered(self._unanswered(flight))
+            self._leases.answered(flight.exchange)
             self._settling -= len(flight.batch)
             self._claiming -= flight.request.jobs
             await self._not_sent(flight.batch, error)
@@ -389,7 +395,7 @@ class Engine:
         self._arrived(flight, reply)
 
     async def _attempt(self, flight: Flight, sender: str, sequence: int) -> ExchangeReply:
-        self._leases.expect(self._unanswered(flight))
+        self._leases.expect(flight.exchange)
         began = time.monotonic()
         try:
             return await settle_and_claim(
@@ -454,8 +460,8 @@ class Engine:
 
     def _answered(self, landing: Landing) -> Landing:
         """With the time until which the leases have kept what was claimed. Before another exchange leaves."""
-        kept_until = self._leases.answered(self._unanswered(landing.flight))
-        return landing._replace(lease_until=max(landing.lease_until, kept_until))
+        kept_until = self._leases.answered(landing.flight.exchange)
+        return landing._replace(lease_until=kept_until) if kept_until > landing.lease_until else landing
 
     def _land(self, landing: Landing) -> None:
         """Take what an exchange has brought: the ends of its jobs, and new ones."""

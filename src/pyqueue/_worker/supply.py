@@ -65,7 +65,8 @@ class Supply:
         self._server_ahead_ms = reply.now_ms - time.monotonic() * 1000
         is_last_word = wakes == self.wakes
         earlier_ms = 0 if is_last_word else self._due_ms
-        self._due_ms = min(filter(None, (earlier_ms, reply.next_delayed_ms)), default=0)
+        later_ms = reply.next_delayed_ms
+        self._due_ms = min(earlier_ms, later_ms) if earlier_ms and later_ms else earlier_ms or later_ms
         if reply.limit_ms > 0:
             self._limited_until = time.monotonic() + min(reply.limit_ms, self._max_limit_ms) / 1000
         if is_last_word and reply.claims < asked:
