@@ -189,6 +189,8 @@ class Engine:
         if self._slots.free <= 0 or self.is_paused or self.is_closing:
             self._rearm = True
         self.supply.wake()
+        if not self._flying and self._may_launch():
+            self._guarded(self._go_on)  # a turn of the event loop earlier than `run`, for which somebody waits
 
     def hold_back(self, *, closing: bool = False) -> None:
         """Claim nothing from now on, until resumed; what only this worker waits for is left to others."""
