@@ -341,13 +341,14 @@ class _AddCall:
     Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
     """
 
-    __slots__ = ("_deadline", "_link", "_number", "_queue", "_rows")
+    __slots__ = ("_began", "_deadline", "_link", "_number", "_queue", "_rows")
 
     def __init__(self, queue: Queue[Any, Any], rows: Sequence[AddRow], since: float) -> None:
         self._queue = queue
         self._rows = rows
         self._deadline = since + ADD_DEADLINE_S
         self._number = queue._sender.next_number()
+        self._began: float | None = None
         self._link: Link | None = None
 
     @property
@@ -358,6 +359,7 @@ class _AddCall:
         queue, sender = self._queue, self._queue._sender
         if not (queue._is_described and sender.is_up):
             return False
+        self._began = time.monotonic()
         self._link = start_add_jobs(
             queue._store,
             self._rows,
@@ -371,7 +373,9 @@ class _AddCall:
 
     async def send(self, failure: Exception | None) -> AddReply:
         left_s = self._deadline - time.monotonic()
-        return await self._queue._sender.send(self._try, number=self._number, failure=failure, timeout_s=left_s)
+        return await self._queue._sender.send(
+            self._try, number=self._number, failure=failure, began=self._began, timeout_s=left_s
+        )
 
     async def _try(self, sender: str, sequence: int) -> AddReply:
         # The connection keeps the bound of a try, which is a third of the cost of a timer around it.

@@ -27,6 +27,7 @@ from pyqueue import (
 )
 from pyqueue import queue as queue_module
 from pyqueue._redis.connection import Connection
+from pyqueue._store.coalescing import CALLS_IN_FLIGHT
 from pyqueue.queue import ConnectionSource
 from tests.support.proxy import Mode, Proxy
 from tests.support.server import RedisServer
@@ -125,6 +126,26 @@ async def test_callers_that_add_again_and_again_take_turns(server: RedisServer, 
         assert 15 <= await script_calls(client) <= 25
         assert sorted(int(one) for ids in job_ids for one in ids) == list(range(2, 642))
         assert all(ids == sorted(ids, key=int) for ids in job_ids)
+
+
+@pytest.mark.needs_server
+async def test_a_call_follows_another_before_that_is_answered(
+    proxy: Proxy, unsteady: Queue[Any, Any], client: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    await client.config_resetstat()
+    proxy.mode = Mode.LOSE_REPLIES
+    adding = [asyncio.create_task(unsteady.add("a", number)) for number in range(250)]
+
+    async def are_two_sent() -> bool:
+        return await script_calls(client) >= 2
+
+    await wait_until(are_two_sent)
+    assert await script_calls(client) == CALLS_IN_FLIGHT == 2
+    proxy.mode = Mode.PASS
+
+    assert [job.id for job in await asyncio.gather(*adding)] == [str(number + 2) for number in range(250)]
+    assert [job.data for job in await unsteady.jobs.list("waiting", 1, -1, asc=True)] == list(range(250))
+    assert len([record for record in caplog.records if "no connection" in record.message]) == 1
 
 
 async def test_one_bad_job_and_one_cancelled_caller_leave_the_others_added(queue: Queue[Any, Any]) -> None:

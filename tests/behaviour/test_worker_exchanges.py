@@ -6,14 +6,18 @@ import asyncio
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 
-from pyqueue import Job, Queue, Worker
+from pyqueue import Job, JobState, Queue, Worker
+from pyqueue._redis.connection import Connection
 from pyqueue._store import settling
-from tests.behaviour.conftest import AnyQueue, MakeWorker
+from tests.behaviour.conftest import AnyQueue, MakeWorker, StartWorker
+from tests.support.proxy import Mode, Proxy
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
 
@@ -143,3 +147,100 @@ async def test_a_queue_in_use_by_another_event_loop_refuses_without_harm(queue: 
 
 async def _add_elsewhere(queue: AnyQueue) -> None:
     await queue.add("elsewhere")
+
+
+@pytest.fixture
+async def direct(server: RedisServer, prefix: str) -> AsyncIterator[AnyQueue]:
+    """The queue on the real server, for tests whose worker goes through a proxy."""
+    async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
+        yield queue
+
+
+async def test_two_exchanges_whose_replies_are_lost_are_applied_once(
+    server: RedisServer, direct: AnyQueue, prefix: str
+) -> None:
+    """One follows the other, the connection breaks, and the worker asks for both again."""
+    gate, started = asyncio.Event(), Counter[str]()
+
+    async def process(job: Job[Any, Any]) -> int:
+        started[job.id] += 1
+        await gate.wait()
+        return int(job.id)
+
+    await direct.add_bulk([{"name": "a"}] * 100)
+    async with Proxy.to(server.port) as proxy:
+        connection = Connection.open(proxy.url, deadline_s=1.0)
+        worker: Worker[Any, int] = Worker("q", process, connection=connection, prefix=prefix, concurrency=50)
+        worker.on("error", lambda error: None)
+        async with worker:
+            await wait_until(lambda: started.total() == 50)
+            proxy.mode = Mode.LOSE_REPLIES
+            gate.set()
+            await wait_until(lambda: _is_count(direct, "completed", 50))
+            await wait_until(lambda: _is_count(direct, "active", 50))
+            proxy.mode = Mode.PASS
+            await wait_until(lambda: _is_count(direct, "completed", 100))
+            await wait_until(lambda: worker.health().unsettled == 0)
+        await connection.aclose()
+
+    assert set(started.values()) == {1}
+    jobs = await direct.jobs.list("completed", 0, -1)
+    assert {job.id: job.return_value for job in jobs} == {str(n): n for n in range(1, 101)}
+    assert {job.attempts_started for job in jobs} == {1}
+
+
+async def test_two_exchanges_do_not_bring_more_than_one_suspect(
+    queue: AnyQueue, start_worker: StartWorker, redis_client: Any, prefix: str
+) -> None:
+    """Each may bring one; the second goes back until the first has ended."""
+    gate, running, most = asyncio.Event(), set[str](), 0
+
+    async def process(job: Job[Any, Any]) -> None:
+        nonlocal most
+        if job.name == "suspect":
+            running.add(job.id)
+            most = max(most, len(running))
+            await anyio.sleep(0.05)
+            running.discard(job.id)
+        await gate.wait()
+
+    names = ["plain"] * 50 + ["suspect", *["plain"] * 24] * 2
+    for job in await queue.add_bulk([{"name": name} for name in names]):
+        if job.name == "suspect":
+            await redis_client.hset(f"{prefix}:q:{job.id}", "stc", "1")
+    await start_worker(process, concurrency=50, max_stalled_count=5)
+    await wait_until(lambda: _is_count(queue, "active", 50))
+
+    gate.set()
+
+    await wait_until(lambda: _is_count(queue, "completed", 100))
+    assert most == 1
+    suspects = [job for job in await queue.jobs.list("completed", 0, -1) if job.name == "suspect"]
+    assert [job.stalled_count for job in suspects] == [1, 1]
+
+
+async def test_a_close_waits_for_both_exchanges_in_flight(server: RedisServer, direct: AnyQueue, prefix: str) -> None:
+    gate, started = asyncio.Event(), Counter[str]()
+
+    async def process(job: Job[Any, Any]) -> None:
+        started[job.id] += 1
+        await gate.wait()
+
+    await direct.add_bulk([{"name": "a"}] * 100)
+    async with (
+        Proxy.to(server.port) as proxy,
+        Worker[Any, None]("q", process, connection=proxy.url, prefix=prefix, concurrency=50) as worker,
+    ):
+        await wait_until(lambda: started.total() == 50)
+        proxy.mode = Mode.DELAY
+        gate.set()
+        await wait_until(lambda: worker.health().unsettled == 50)
+        await worker.close()
+    # What they claimed was given back.
+    counts = await direct.jobs.counts()
+    assert (counts[JobState.COMPLETED], counts[JobState.ACTIVE], counts[JobState.WAITING]) == (50, 0, 50)
+    assert started.total() == 50
+
+
+async def _is_count(queue: AnyQueue, state: str, count: int) -> bool:
+    return (await queue.jobs.counts())[JobState(state)] == count

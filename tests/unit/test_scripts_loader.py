@@ -176,6 +176,31 @@ def test_a_row_of_the_wrong_width_fails_before_the_network(whole: Script, row: t
         whole.pack({"prefix": "p:", "limit": 1}, [("a", 1), row])
 
 
+RARE = "--- Rare.\n--- @arg limit int\n--- @rows jobs id size:int | delay:int note\nreturn #jobs"
+
+
+def test_fields_that_few_rows_have_travel_as_one_text(write: Write) -> None:
+    write(rare=RARE)
+    rare = scripts.load("rare")
+
+    rows = [("a", 1, 0, ""), ("b", 2, 2**53, 'say "\u00e9"\x00'), ("c", 3, 0, "0")]
+    packed = rare.pack({"limit": 5}, rows)
+
+    assert rare.row_fields == ("id", "size", "delay", "note")
+    assert packed == [5, "a", 1, "", "b", 2, '[9007199254740992,"say \\"\u00e9\\"\\u0000"]', "c", 3, '[0,"0"]']
+    assert "for i = 2, #ARGV, 3 do" in rare.text
+    assert "local defaults = { 0, '' }" in rare.text
+    assert "delay = rare[1]," in rare.text
+
+
+@pytest.mark.parametrize("fields", ["| id", "id |", "id | a | b"])
+def test_a_bar_stands_once_between_fields(write: Write, fields: str) -> None:
+    write(bars=f"--- Bars.\n--- @rows jobs {fields}\nreturn 1")
+
+    with pytest.raises(ScriptHeaderError, match=re.escape("expected NAME field[:int] ... [| field[:int] ...]")):
+        scripts.load("bars")
+
+
 def test_rows_for_a_script_without_rows_fail(write: Write) -> None:
     write(plain="--- Plain.\nreturn 1")
 

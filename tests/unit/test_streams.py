@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
 import pytest
 from redis.asyncio.connection import Connection as TcpConnection
@@ -15,6 +16,7 @@ from redis.exceptions import NoScriptError
 from pyqueue._redis import streams
 from pyqueue._redis.sources import ServerSource
 from pyqueue._redis.streams import ReplyStream, Stream, WireStream, stream_of
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -114,6 +116,62 @@ async def test_a_silent_server_is_given_up_at_the_deadline(connect: Open) -> Non
     with pytest.raises(TimeoutError):
         await stream.exchange(PING, 1, 0.1)
     assert 0.09 <= time.monotonic() - began < 5
+
+
+@HIREDIS
+async def test_commands_that_follow_each_other_are_answered_in_order(connect: Open) -> None:
+    stream = await connect(replies(b"+one\r\n", b"-NOSCRIPT No matching script\r\n", b"+three\r\n"))
+    assert isinstance(stream, ReplyStream)
+    heard: list[Any] = []
+
+    for number in range(3):
+        stream.start(PING, 1, 5, partial(_hear, heard, number))
+    await wait_until(lambda: len(heard) == 3)
+
+    assert [(number, repr(reply)) for number, reply in heard] == [
+        (0, "b'one'"),
+        (1, repr(NoScriptError("No matching script"))),
+        (2, "b'three'"),
+    ]
+    assert stream.is_open
+
+
+@HIREDIS
+async def test_a_broken_connection_breaks_all_commands_in_flight(connect: Open) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(3 * len(PING))
+        writer.write(b"+one\r\n")
+
+    stream = await connect(answer)
+    assert isinstance(stream, ReplyStream)
+    heard: list[Any] = []
+
+    for number in range(3):
+        stream.start(PING, 1, 5, partial(_hear, heard, number))
+    await wait_until(lambda: len(heard) == 3)
+
+    assert heard[0] == (0, b"one")
+    assert [(number, type(reply)) for number, reply in heard[1:]] == [
+        (1, RedisConnectionError),
+        (2, RedisConnectionError),
+    ]
+
+
+@HIREDIS
+async def test_the_closest_deadline_of_all_commands_in_flight_counts(connect: Open) -> None:
+    stream = await connect(replies())
+    assert isinstance(stream, ReplyStream)
+    heard: list[Any] = []
+
+    stream.start(PING, 1, 60, partial(_hear, heard, 0))
+    stream.start(PING, 1, 0.1, partial(_hear, heard, 1))
+    await wait_until(lambda: len(heard) == 2)
+
+    assert [(number, type(reply)) for number, reply in heard] == [(0, TimeoutError), (1, TimeoutError)]
+
+
+def _hear(heard: list[Any], number: int, reply: Any) -> None:
+    heard.append((number, reply))
 
 
 async def test_the_deadline_of_an_early_command_does_not_end_a_later_one(connect: Open) -> None:

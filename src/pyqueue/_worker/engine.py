@@ -281,10 +281,16 @@ class Engine:
     # One exchange.
 
     def _go_on(self, landing: Landing | None = None) -> bool:
-        """Launch the next exchange, if there is something to say; `landing` is what is still to be landed.
+        """Launch the next exchange, if there is something to say, and one that follows it, if that is a full one.
 
-        Alone, or where one `_may_follow`.
+        `landing` is what is still to be landed. Called where none is in flight, or where one `_may_follow`.
         """
+        launched = False
+        while (not launched or self._may_follow()) and self._go_on_once(landing):
+            launched = True
+        return launched
+
+    def _go_on_once(self, landing: Landing | None) -> bool:
         if not (self._finished or self._rearm or self._free_slots(landing) > 0):
             return False
         exchange = plan(self._situation(landing))
