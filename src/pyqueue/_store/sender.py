@@ -54,7 +54,7 @@ class Sender:
         return self._sequence
 
     def name_of(self, number: int) -> str:
-        """The sender of the record of an exchange: numbers take turns with the lanes."""
+        """Whose record an exchange has: lanes take turns."""
         lane = number % self._lanes
         return f"{self.uuid}.{lane}" if lane else self.uuid
 
