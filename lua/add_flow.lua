@@ -19,7 +19,7 @@
 --- @arg sender string uuid of the producer
 --- @arg sequence int number of the call; 0 = keep no record
 --- @arg record_ms int how long the exchange record lives
---- @rows nodes tree prefix name data opts job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup is_new:int
+--- @rows nodes tree prefix data name opts job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup is_new:int
 --- A parent comes before its children. tree: any text, the same for all nodes of a tree; prefix: of the node's queue;
 --- is_new: 1 = the id was made for this flow;
 --- the rest as in add_jobs.

@@ -17,7 +17,7 @@
 --- @arg sender string uuid of the producer
 --- @arg sequence int number of the call; 0 = keep no record
 --- @arg record_ms int how long the exchange record lives
---- @rows jobs name data opts | job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup
+--- @rows jobs data | name opts job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup
 --- job_id: '' = generate one; timestamp_ms: 0 = now; placement: '' by delay and priority, lifo, children;
 --- parent_key, parent, dedup: '' = none
 --- @return [now_ms, job_ids, statuses]; status: 0 created, 1 duplicate, 2 deduplicated, 3 replaced a job, or a code

@@ -36,7 +36,9 @@ class Flow:
         return (
             more.get("tree", "t"),
             fields[0],
-            *fields[2:5],
+            fields[3],
+            fields[2],
+            fields[4],
             job_id,
             *fields[5:8],
             more.get("placement", ""),

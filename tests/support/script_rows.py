@@ -36,7 +36,7 @@ def add_row(
     dedup: str = "",
 ) -> Row:
     """One job of `add_jobs`."""
-    return (name, data, opts, job_id, timestamp_ms, delay_ms, priority, placement, parent_key, parent, dedup)
+    return (data, name, opts, job_id, timestamp_ms, delay_ms, priority, placement, parent_key, parent, dedup)
 
 
 def adding(**more: Arg) -> dict[str, Any]:

@@ -176,21 +176,24 @@ def test_a_row_of_the_wrong_width_fails_before_the_network(whole: Script, row: t
         whole.pack({"prefix": "p:", "limit": 1}, [("a", 1), row])
 
 
-RARE = "--- Rare.\n--- @arg limit int\n--- @rows jobs id size:int | delay:int note\nreturn #jobs"
+SHARED = "--- Shared.\n--- @arg limit int\n--- @rows jobs id size:int | delay:int note\nreturn #jobs"
 
 
-def test_fields_that_few_rows_have_travel_as_one_text(write: Write) -> None:
-    write(rare=RARE)
-    rare = scripts.load("rare")
+def test_fields_that_rows_share_travel_once(write: Write) -> None:
+    write(shared=SHARED)
+    shared = scripts.load("shared")
 
-    rows = [("a", 1, 0, ""), ("b", 2, 2**53, 'say "\u00e9"\x00'), ("c", 3, 0, "0")]
-    packed = rare.pack({"limit": 5}, rows)
+    rows = [("a", 1, 0, ""), ("b", 2, 0, ""), ("c", 3, 2**53, 'say "\u00e9"\x00'), ("d", 4, 0, "0"), ("e", 5, 7, "")]
+    packed = shared.pack({"limit": 5}, rows)
 
-    assert rare.row_fields == ("id", "size", "delay", "note")
-    assert packed == [5, "a", 1, "", "b", 2, '[9007199254740992,"say \\"\u00e9\\"\\u0000"]', "c", 3, '[0,"0"]']
-    assert "for i = 2, #ARGV, 3 do" in rare.text
-    assert "local defaults = { 0, '' }" in rare.text
-    assert "delay = rare[1]," in rare.text
+    assert shared.row_fields == ("id", "size", "delay", "note")
+    assert packed == [
+        *(5, 2, "[]", "a", 1, "b", 2),
+        *(1, '[9007199254740992,"say \\"\u00e9\\"\\u0000"]', "c", 3),
+        *(1, '[0,"0"]', "d", 4),
+        *(1, "[7]", "e", 5),
+    ]
+    assert "local delay, note = shared[1] or 0, shared[2] or ''" in shared.text
 
 
 @pytest.mark.parametrize("fields", ["| id", "id |", "id | a | b"])

@@ -11,8 +11,8 @@ Header lines (the leading comment block of the file):
     --- @key NAME TYPE text            attribute NAME of QueueKeys; the body reads keys.NAME
     --- @derived PATTERN TYPE text     keys built from the prefix and an id (same hash tag)
     --- @arg NAME int|string text      a local NAME
-    --- @rows NAME field[:int] ...     the rest of ARGV, one record per row; fields behind a | are mostly '' or 0, and
-                                       travel as one text, which costs a row with none of them one argument
+    --- @rows NAME field[:int] ...     the rest of ARGV, one record per row; fields behind a | are mostly the same from
+                                       row to row, and travel once for all rows that share them
     --- @return text
     --- @error CODE Name text
     --- @event name ...
@@ -27,7 +27,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha1
 from pathlib import Path
 from typing import Final
@@ -42,8 +42,8 @@ _DIRECTORIES: Final = (_PACKAGE / "_lua", _PACKAGE.parent.parent / "lua")
 _TAG: Final = re.compile(r"^@(\w+)\s*(.*)$")
 _NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")
 _ROW_FIELD: Final = re.compile(r"^([a-z][a-z0-9_]*)(?::int)?$")
-#: Stands between the fields of a row that most rows have and those that few have.
-_RARE: Final = "|"
+#: Stands between the fields that each row has for itself and those that rows share.
+_BAR: Final = "|"
 
 
 class ScriptHeaderError(Exception):
@@ -61,7 +61,7 @@ class Header:
     derived: tuple[tuple[str, str, str], ...]  # pattern, type, text
     args: tuple[tuple[str, str, str], ...]  # name, int | string, text
     rows: tuple[str, tuple[str, ...]] | None  # name, fields ("field" or "field:int")
-    rare: int  # how many of the fields, the last ones, travel as one text
+    shared: int  # how many of the fields, the last ones, travel once for all rows that share them
     returns: str
     errors: tuple[tuple[int, str, str], ...]  # code, exception name, text
     events: tuple[str, ...]
@@ -82,7 +82,7 @@ class Script:
     keys: tuple[str, ...]  # names of the declared keys, in the order of KEYS
     args: tuple[str, ...]  # names of the arguments, in the order of ARGV
     row_fields: tuple[str, ...]  # fields of one row; empty for a script without rows
-    rare_defaults: tuple[Arg, ...]  # what the last fields of a row mostly are; these travel as one text
+    shared_defaults: tuple[Arg, ...]  # '' and 0: what is left out at the end of the fields that rows share
     includes: tuple[str, ...]
     events: tuple[str, ...]
     errors: Mapping[int, str]
@@ -103,17 +103,19 @@ class Script:
             raise TypeError(self._mismatch(args)) from None
         if len(args) != len(packed):
             raise TypeError(self._mismatch(args))
-        width, defaults = len(self.row_fields), self.rare_defaults
-        common = width - len(defaults)
+        width, own = len(self.row_fields), len(self.row_fields) - len(self.shared_defaults)
+        shared: Sequence[Arg] | None = None
+        counter = count = 0
         for row in rows:
             if len(row) != width:
                 raise TypeError(f"script {self.name}: a row has {len(row)} fields, it must have {width}")
-            if not defaults:
-                packed.extend(row)
-                continue
-            packed.extend(row[:common])
-            rare = row[common:]
-            packed.append("" if rare == defaults else json.dumps(rare, ensure_ascii=False, separators=(",", ":")))
+            if own < width:
+                if row[own:] != shared:
+                    shared, count = row[own:], 0
+                    packed += (0, _shared_text(tuple(shared), self.shared_defaults))
+                    counter = len(packed) - 2
+                packed[counter] = count = count + 1
+            packed.extend(row[:own])
         return packed
 
     def _mismatch(self, args: Mapping[str, Arg]) -> str:
@@ -158,7 +160,7 @@ def load(name: str) -> Script:
         keys=tuple(key for key, _, _ in header.keys),
         args=tuple(arg for arg, _, _ in header.args),
         row_fields=tuple(f.partition(":")[0] for f in header.rows[1]) if header.rows else (),
-        rare_defaults=_defaults(header.rows[1][-header.rare :]) if header.rows and header.rare else (),
+        shared_defaults=_defaults(header.rows[1][-header.shared :]) if header.rows and header.shared else (),
         includes=tuple(i.name for i in includes),
         events=tuple(events),
         errors=errors,
@@ -224,11 +226,11 @@ class _HeaderReader:
         return self._rows_problem(words[1:]) if tag == "rows" else ""
 
     def _rows_problem(self, words: list[str]) -> str:
-        fields = [word for word in words if word != _RARE]
+        fields = [word for word in words if word != _BAR]
         names = [match[1] for field in fields if (match := _ROW_FIELD.match(field))]
         if "rows" in self.entries:
             return "only one per script"
-        if len(names) != len(fields) or words.count(_RARE) > 1 or _RARE in {words[0], words[-1]}:
+        if len(names) != len(fields) or words.count(_BAR) > 1 or _BAR in {words[0], words[-1]}:
             return "expected NAME field[:int] ... [| field[:int] ...]"
         twice = sorted({name for name in names if names.count(name) > 1})
         return f"{twice[0]} is declared twice" if twice else ""
@@ -243,7 +245,7 @@ class _HeaderReader:
         if not self.text:
             raise ScriptHeaderError(f"{self.name}.lua: the header has no summary")
         name, *fields = self._words("rows") or ("",)
-        rare = len(fields) - 1 - fields.index(_RARE) if _RARE in fields else 0
+        shared = len(fields) - 1 - fields.index(_BAR) if _BAR in fields else 0
         return Header(
             name=self.name,
             summary=" ".join(self.text),
@@ -251,8 +253,8 @@ class _HeaderReader:
             keys=self._triples("key"),
             derived=self._triples("derived"),
             args=self._triples("arg"),
-            rows=(name, tuple(field for field in fields if field != _RARE)) if name else None,
-            rare=rare,
+            rows=(name, tuple(field for field in fields if field != _BAR)) if name else None,
+            shared=shared,
             returns=" ".join(self._words("return")),
             errors=tuple((int(code), error, text) for code, error, text in self._triples("error")),
             events=self._words("event"),
@@ -316,34 +318,56 @@ def bindings(header: Header) -> str:
         if name == "prefix":
             lines.append("keys.prefix = prefix")  # includes build job keys from the table alone
     if header.rows:
-        lines += _row_bindings(*header.rows, header.rare, len(header.args) + 1)
+        name, fields = header.rows
+        own, shared = fields[: len(fields) - header.shared], fields[len(fields) - header.shared :]
+        first = len(header.args) + 1
+        lines += _shared_row_bindings(name, own, shared, first) if shared else _row_bindings(name, own, first)
     return "\n".join(lines)
 
 
-def _row_bindings(name: str, fields: Sequence[str], rare: int, first: int) -> list[str]:
-    common, others = fields[: len(fields) - rare], fields[len(fields) - rare :]
-    width = len(common) + (1 if others else 0)
-    lines = [f"local {name} = {{}}"]
-    if others:
-        lines.append(f"local defaults = {{ {', '.join(map(_literal, _defaults(others)))} }}")
-    lines.append(f"for i = {first}, #ARGV, {width} do")
-    if others:
-        text = f"ARGV[i + {width - 1}]"
-        lines.append(f"  local rare = {text} == '' and defaults or cjson.decode({text})")
-    lines.append(f"  {name}[#{name} + 1] = {{")
-    for offset, row_field in enumerate(common):
-        field_name, _, kind = row_field.partition(":")
-        lines.append(f"    {field_name} = {_value(f'ARGV[i + {offset}]', kind)},")
-    lines += [f"    {row_field.partition(':')[0]} = rare[{i}]," for i, row_field in enumerate(others, 1)]
-    return [*lines, "  }", "end"]
+def _row_bindings(name: str, fields: Sequence[str], first: int) -> list[str]:
+    lines = [f"local {name} = {{}}", f"for i = {first}, #ARGV, {len(fields)} do"]
+    return [*lines, f"  {name}[#{name} + 1] = {{", *_own_fields(fields), "  }", "end"]
+
+
+def _shared_row_bindings(name: str, own: Sequence[str], shared: Sequence[str], first: int) -> list[str]:
+    """Rows come in runs: how many, the fields that they share, and then the others of each."""
+    names = [field.partition(":")[0] for field in shared]
+    values = [f"shared[{i}] or {default!r}" for i, default in enumerate(_defaults(shared), 1)]
+    return [
+        f"local {name}, first = {{}}, {first}",
+        "while first < #ARGV do",
+        "  local shared, last = cjson.decode(ARGV[first + 1]), first + 1 + ARGV[first] * " + str(len(own)),
+        f"  local {', '.join(names)} = {', '.join(values)}",
+        f"  for i = first + 2, last, {len(own)} do",
+        f"  {name}[#{name} + 1] = {{",
+        *_own_fields(own),
+        *(f"    {field} = {field}," for field in names),
+        "  }",
+        "  end",
+        "  first = last + 1",
+        "end",
+    ]
+
+
+def _own_fields(fields: Sequence[str]) -> list[str]:
+    return [
+        f"    {name} = {_value(f'ARGV[i + {offset}]', kind)},"
+        for offset, (name, _, kind) in enumerate(field.partition(":") for field in fields)
+    ]
+
+
+@lru_cache(maxsize=1000)
+def _shared_text(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
+    """A JSON list of the values up to the last that is not its default. Remembered: most jobs of a queue are alike."""
+    length = len(values)
+    while length and values[length - 1] == defaults[length - 1]:
+        length -= 1
+    return json.dumps(values[:length], ensure_ascii=False, separators=(",", ":"))
 
 
 def _defaults(fields: Iterable[str]) -> tuple[Arg, ...]:
     return tuple(0 if field.endswith(":int") else "" for field in fields)
-
-
-def _literal(value: Arg) -> str:
-    return "''" if value == "" else str(value)
 
 
 def _value(argument: str, kind: str) -> str:

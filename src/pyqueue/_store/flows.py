@@ -36,8 +36,8 @@ class FlowRow(NamedTuple):
     """The same for all nodes of a tree, different for every tree of a call."""
     prefix: str
     """What the keys of the node's queue begin with."""
-    name: str
     data: str
+    name: str
     opts: str
     job_id: str
     timestamp_ms: int

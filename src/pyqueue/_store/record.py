@@ -65,8 +65,8 @@ class Field:
 class AddRow(NamedTuple):
     """One job of an add call, in the order of the script's rows. '' and 0 stand for what is not given."""
 
-    name: str
     data: str
+    name: str
     opts: str
     job_id: str
     timestamp_ms: int
@@ -109,7 +109,7 @@ def encode_job(
     )
     text = payload.encode(data, strict_ints=strict_ints)
     payload.check_size(text, check_job_name(name), template.size_limit)
-    row = AddRow._make((name, text, *template.row[2:]))
+    row = AddRow._make((text, name, *template.row[2:]))
     return row._replace(placement=placement) if placement else row
 
 
@@ -117,8 +117,8 @@ def encode_template(options: JobOptions) -> Template:
     """Encode options once for many jobs, such as a queue's defaults."""
     parent, dedup = options.parent, options.deduplication
     row = AddRow(
-        name="",
         data="",
+        name="",
         opts=encode_options(options),
         job_id=options.job_id or "",
         timestamp_ms=options.timestamp or 0,
