@@ -145,9 +145,10 @@ class AddBuffer(Generic[RowT]):
             raise
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._forget()  # callers of an event loop that has ended
+        if self._loop is not None:
+            self._forget()  # callers of an event loop that has ended
         self._loop = loop
-        self._idle = asyncio.Event()
+        self._idle.clear()
         self._is_turn_due = True
         loop.call_soon(self._turn)
 
@@ -158,7 +159,7 @@ class AddBuffer(Generic[RowT]):
 
     def _go_on(self) -> None:
         """Send what can be sent now, or become idle."""
-        while self._has_room() and (flight := self._next_flight()):
+        while self._waiting and self._has_room() and (flight := self._next_flight()):
             self._launch(flight)
         if not self._flights:
             self._loop = None
