@@ -15,7 +15,7 @@
 --- @arg prefix string key prefix of the queue, ends with ':'
 --- @arg now_ms int unix milliseconds; 0 = the server's TIME
 --- @arg sender string uuid of the producer
---- @arg sequence int number of the call; 0 = keep no record
+--- @arg sequence int number of the call; 0 = keep no record; negative = the call follows another one, which may have failed
 --- @arg record_ms int how long the exchange record lives
 --- @rows jobs data | name opts job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup
 --- job_id: '' = generate one; timestamp_ms: 0 = now; placement: '' by delay and priority, lifo, children;
@@ -25,17 +25,20 @@
 --- @include clock exchange add
 --- @lazy keys delayed staged deduplication deduplicate remove parents duplicate
 
-local now = resolve_now(now_ms)
+local now, follows = resolve_now(now_ms), sequence < 0
+sequence = math.abs(sequence)
 local record, stale = recall_exchange(prefix, sender, sequence)
 if stale < 0 then
   return stale
 elseif record then
-  return { now, record.i, record.c }
+  return { now, tonumber(record.i) or record.i, record.c }
+elseif follows and not is_next(prefix, sender, sequence) then
+  return OUT_OF_TURN
 end
 local job_ids, statuses = add_jobs(keys, jobs, now)
 statuses = shorten(statuses)
 if type(statuses) == 'number' and are_numbered(jobs) then
-  job_ids = tonumber(job_ids[1])
+  job_ids = job_ids[1]
 end
 record_exchange(prefix, sender, sequence, record_ms, { i = job_ids, c = statuses })
-return { now, job_ids, statuses }
+return { now, tonumber(job_ids) or job_ids, statuses }

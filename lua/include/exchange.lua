@@ -1,8 +1,9 @@
 --- Exchange records: what the last call of a sender did, so that a call whose reply was lost can be sent again.
 --- @derived {prefix}pyq:x:{sender} string JSON {s: sequence, ...}; expires
 --- @error -20 StaleExchange a newer call of the same sender was applied already
+--- @error -22 OutOfTurn the call that this one follows was not applied
 
-local STALE_EXCHANGE = -20
+local STALE_EXCHANGE, OUT_OF_TURN = -20, -22
 
 local function record_key(prefix, sender)
   return prefix .. 'pyq:x:' .. sender
@@ -34,6 +35,13 @@ local function recall_exchange(prefix, sender, sequence)
     return nil, 0
   end
   return cjson.decode(text), 0
+end
+
+--- Whether the call before this one was applied. It has the other record of the sender: odd numbers have `.1` behind.
+local function is_next(prefix, sender, sequence)
+  local other = string.match(sender, '^(.*)%.1$') or sender .. '.1'
+  local text = redis.call('GET', record_key(prefix, other)) or ''
+  return (tonumber(string.match(text, '"s":(%d+)')) or 0) >= sequence - 1
 end
 
 --- Remember what this call did, in the place of the call before it. record.c: a code per row, shortened.

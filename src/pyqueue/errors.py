@@ -14,7 +14,7 @@
     |-- RedisRefused  .code     |-- QueueNotPaused, QueueHasActiveJobs
     |-- RateLimitExceeded  .key .wait_ms
     |-- ProcessCrashed
-    `-- ScriptError -- StaleExchange -20
+    `-- ScriptError -- StaleExchange -20, OutOfTurn -22
     Directive (Exception): Unrecoverable, DelayJob, ReleaseJob, WaitForChildren, RateLimitJob
 
 A docstring says when its error is raised, and is the default message. Errors of the network are redis-py's and pass
@@ -184,6 +184,10 @@ class StaleExchange(ScriptError):
     """An older exchange of this sender arrived after a newer one and was refused; nothing was applied."""
 
 
+class OutOfTurn(ScriptError):
+    """The call that this one follows was not applied, so nothing of this one was, either. Never leaves `Queue`."""
+
+
 class Directive(Exception):
     """Base of what a processor raises to choose the outcome of its job; not an error."""
 
@@ -242,6 +246,7 @@ CODES: Final[Mapping[int, type[PyqueueError]]] = MappingProxyType(
         -11: SchedulerSlotsBusy,
         -20: StaleExchange,
         -21: FlowCycle,
+        -22: OutOfTurn,
     }
 )
 

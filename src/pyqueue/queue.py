@@ -152,7 +152,9 @@ class Queue(Generic[DataT, ResultT]):
             # The calls in flight go on while the jobs of the last one are made, and one more is ready to leave.
             for following in calls[len(sent) : index + 1 + CALLS_IN_FLIGHT]:
                 sent.append(self._buffer.add(*following, after=sent[-1] if sent else None))
-            if not await _is_answered(sent[index]):
+            if not await _is_answered(sent[index:]):
+                if self._buffer.has_given_up:
+                    raise asyncio.CancelledError
                 results += [PyqueueError(_NOT_SENT)] * (len(rows) - len(results))
                 break
             results += await self._results(part.rows, sent[index])
@@ -386,14 +388,15 @@ class _AddCall:
         return await add_jobs(queue._store, self._rows, sender=sender, sequence=sequence, timeout_s=left_s)
 
 
-async def _is_answered(answer: Answer) -> bool:
-    """Wait for an answer; False if the buffer has cancelled it."""
+async def _is_answered(answers: Sequence[Answer]) -> bool:
+    """Wait for the first of some answers; False if the buffer has cancelled it."""
     try:
-        await asyncio.wait([answer])
+        await asyncio.wait(answers[:1])
     except asyncio.CancelledError:
-        answer.cancel()  # and so those that come after it
+        for answer in answers:
+            answer.cancel()
         raise
-    return not answer.cancelled()
+    return not answers[0].cancelled()
 
 
 def _one_of(options: JobOptions | Mapping[str, Any] | None, fields: JobOptionFields) -> JobOptions | None:

@@ -57,11 +57,10 @@ class Carrier(Protocol):
 class Link:
     """One connection of our own, opened at the first command and again after each drop."""
 
-    __slots__ = ("_closed", "_dial", "_stream", "is_followable", "started")
+    __slots__ = ("_closed", "_dial", "_may_be_followed", "_stream", "started")
 
-    def __init__(self, dial: Dial, *, is_followable: bool = True) -> None:
-        self.is_followable = is_followable
-        """Whether a command may be sent behind one that was started, before that is answered."""
+    def __init__(self, dial: Dial, may_be_followed: Callable[[], bool] = lambda: False) -> None:
+        self._may_be_followed = may_be_followed
         self.started = 0
         """Commands that were started, and whose replies are to come."""
         self._closed = False
@@ -72,6 +71,11 @@ class Link:
     def is_open(self) -> bool:
         """Whether a command can be sent at once."""
         return self._stream is not None and self._stream.is_open
+
+    @property
+    def is_followable(self) -> bool:
+        """Whether a command can be sent behind one that was started, before that is answered."""
+        return self.started > 0 and self.is_open and self._may_be_followed()
 
     async def exchange(self, packed: bytes, timeout_s: float, replies: int = 1) -> Any:
         """Send one command, or several packed one after another, and return the last reply."""
@@ -94,12 +98,15 @@ class Link:
         self.started += 1
         self._stream.start(packed, 1, timeout_s, receive)
 
-    def settle(self, reply: Any) -> None:
-        """A started command is answered: give the connection up, from outside of a task, if the answer says so."""
+    def answered(self, reply: Any) -> None:
+        """A started command is answered. If the answer says that the connection is of no use, no other one is sent."""
         self.started -= 1
-        if not isinstance(self._stream, ReplyStream) or not isinstance(reply, Exception):
-            return
-        if not isinstance(reply, ResponseError) or code_of(reply) in WRONG_SERVER:
+        if isinstance(self._stream, ReplyStream) and isinstance(reply, Exception):
+            self._stream.is_open &= isinstance(reply, ResponseError) and code_of(reply) not in WRONG_SERVER
+
+    def settle(self) -> None:
+        """Give a connection of no use up, from outside of a task: whoever still waits for it is told."""
+        if isinstance(self._stream, ReplyStream) and not self._stream.is_open:
             self._stream.abandon()
 
     async def _open(self) -> Stream:
@@ -137,7 +144,9 @@ class Links:
     may_speak_resp3 = False
 
     def __init__(self, dial: Dial, *, size: int = 1, is_followable: bool = True) -> None:
-        self._all = [Link(dial, is_followable=is_followable) for _ in range(size)]
+        self._is_followable = is_followable
+        self._waiting = 0  # commands that wait for a link: nothing may follow a started one then, or they would starve
+        self._all = [Link(dial, self._may_be_followed) for _ in range(size)]
         self._free = list(self._all)  # last in, first out: what is not needed stays unopened
         self._slots = asyncio.Semaphore(size)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -164,20 +173,29 @@ class Links:
             with suppress(StopIteration):  # it does not wait now
                 self._slots.acquire().send(None)
             link = self._free.pop()
-        elif not (link.started and link.is_open):
+        elif not link.is_followable:
             return None
         link.start(packed, timeout_s, partial(self._received, link, receive))
         return link
 
     def _received(self, link: Link, receive: Receive, reply: Any) -> None:
-        link.settle(reply)
+        link.answered(reply)
         if not link.started:
             self._free.append(link)
             self._slots.release()
-        receive(reply)
+        receive(reply)  # before those behind it hear of what it did to their connection
+        link.settle()
+
+    def _may_be_followed(self) -> bool:
+        return self._is_followable and not self._waiting
 
     async def _exchange(self, packed: bytes, timeout_s: float, replies: int) -> Any:
-        async with self._slots:
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        try:
             if self._closed:
                 raise RedisConnectionError(CLOSED)
             link = self._free.pop()
@@ -185,6 +203,8 @@ class Links:
                 return await link.exchange(packed, timeout_s, replies)
             finally:
                 self._free.append(link)
+        finally:
+            self._slots.release()
 
     async def _enter_loop(self) -> None:
         if self._loop is not None and self._loop.is_running():

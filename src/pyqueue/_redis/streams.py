@@ -171,8 +171,9 @@ class ReplyStream(asyncio.Protocol):
         self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        while self._expected:
-            self._expected.popleft().receive(error)
+        expected, self._expected = self._expected, deque()  # whoever is told first may give the connection up
+        for command in expected:
+            command.receive(error)
 
     def _arm(self, deadline: float) -> None:
         self._disarm()

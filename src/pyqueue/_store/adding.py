@@ -103,14 +103,17 @@ def start_add_jobs(
     timeout_s: float,
     behind: Link | None = None,
 ) -> Link | None:
-    """The same, sent at once; None where that is impossible. What comes, and `behind`: see `Commands.start`."""
+    """The same, sent at once; None where that is impossible. What comes, and `behind`: see `Commands.start`.
+
+    One that is sent behind the call with the number before is answered by OutOfTurn if that was not applied.
+    """
     return store.start(
         load("add_jobs"),
         rows,
         partial(_add_reply, store),
         told,
         sender=sender,
-        sequence=sequence,
+        sequence=sequence if behind is None else -sequence,
         record_ms=RECORD_MS,
         timeout_s=timeout_s,
         behind=behind,

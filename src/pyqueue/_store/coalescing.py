@@ -24,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.commands import NothingRan
 from pyqueue._store.adding import AddReply
-from pyqueue.errors import PyqueueError
+from pyqueue.errors import OutOfTurn, PyqueueError
 
 #: From so many callers on, their adds are worth a call that follows another one. And a call of so many is answered in
 #: two halves when nothing else is there to send: callers that add again and again would otherwise all wait while Redis
@@ -32,6 +32,8 @@ from pyqueue.errors import PyqueueError
 _MANY: Final = 16
 #: Calls in flight at most: one that Redis works on, and one that it finds when that is done.
 CALLS_IN_FLIGHT: Final = 2
+#: Answers to a launch that leave nothing unknown: the call is sent anew.
+_NOT_APPLIED: Final = (NothingRan, OutOfTurn)
 
 RowT = TypeVar("RowT")
 
@@ -84,7 +86,7 @@ class AddBuffer(Generic[RowT]):
 
     __slots__ = (
         "_closed", "_flights", "_idle", "_is_turn_due", "_limit", "_loop", "_make_call", "_rest", "_sending",
-        "_waiting", "_weight",
+        "_waiting", "_weight", "has_given_up",
     )  # fmt: skip
 
     def __init__(
@@ -108,6 +110,8 @@ class AddBuffer(Generic[RowT]):
         self._is_turn_due = False
         self._idle = asyncio.Event()
         self._closed = False
+        self.has_given_up = False
+        """Whether callers were left without an answer, though their jobs may be stored."""
 
     def add(self, rows: Sequence[RowT], weight: int, *, after: Answer | None = None) -> Answer:
         """Send jobs with the next call, all in it (they weigh at most what a call takes); the answer is for them.
@@ -148,6 +152,7 @@ class AddBuffer(Generic[RowT]):
         if self._loop is not None:
             self._forget()  # callers of an event loop that has ended
         self._loop = loop
+        self.has_given_up = False
         self._idle.clear()
         self._is_turn_due = True
         loop.call_soon(self._turn)
@@ -189,7 +194,7 @@ class AddBuffer(Generic[RowT]):
         if flight not in self._flights or self._loop is not asyncio.get_running_loop():
             return  # given up
         if isinstance(answer, Exception):
-            flight.is_grounded, flight.failure = True, None if isinstance(answer, NothingRan) else answer
+            flight.is_grounded, flight.failure = True, None if isinstance(answer, _NOT_APPLIED) else answer
             self._go_on()
             return
         self._flights.remove(flight)
@@ -226,6 +231,7 @@ class AddBuffer(Generic[RowT]):
 
     def _give_up(self) -> None:
         """Nobody is answered any more: the event loop ends, or the closing was cancelled."""
+        self.has_given_up = True
         if self._sending is not None:
             self._sending.cancel()
         flying = [entry for flight in self._flights for entry in flight.batch]

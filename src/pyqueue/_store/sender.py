@@ -54,7 +54,7 @@ class Sender:
         return self._sequence
 
     def name_of(self, number: int) -> str:
-        """Whose record an exchange has: lanes take turns."""
+        """Whose record an exchange has: lanes take turns. `include/exchange.lua` knows the names of two."""
         lane = number % self._lanes
         return f"{self.uuid}.{lane}" if lane else self.uuid
 

@@ -123,7 +123,7 @@ class Engine:
         self._finished: deque[Held] = deque()
         self._isolate = 0  # outcomes to send one by one, because something in a batch cannot be sent
         self._flying: dict[int, Link] = {}  # by number: launched, the reply is to come on this connection
-        self._is_followable = False  # the last one that was launched
+        self._decides = False  # the last one that was launched
         self._grounded: deque[tuple[Flight, Exception | None]] = deque()  # to be sent by `run`; why it failed before
         self._landings: deque[Landing] = deque()  # to be landed by `run`
         self._defect: BaseException | None = None  # to be raised by `run`
@@ -249,7 +249,7 @@ class Engine:
         """Whether an exchange may follow the one in flight: only a full one is worth it."""
         if len(self._finished) < share(self._slots.concurrency) or len(self._flying) >= EXCHANGES_IN_FLIGHT:
             return False
-        return self._is_followable and self._may_launch()
+        return not self._decides and all(link.is_followable for link in self._flying.values()) and self._may_launch()
 
     def _guarded(self, step: Callable[[], bool]) -> bool:
         """Take a step that nobody waits for: `run` raises what it raises."""
@@ -365,7 +365,7 @@ class Engine:
         if link is None:
             return False
         self._flying[flight.exchange.sequence] = link
-        self._is_followable = link.is_followable and not flight.decides
+        self._decides = flight.decides
         return True
 
     def _landed(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
