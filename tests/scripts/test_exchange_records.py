@@ -13,7 +13,7 @@ from tests.support.script_rows import STACK, active, add_row, adding, exchange, 
 
 pytestmark = pytest.mark.anyio
 
-STALE = -20
+STALE, OUT_OF_TURN = -20, -22
 KINDS = [
     "completed",
     "failed",
@@ -260,3 +260,37 @@ async def test_a_repeated_add_may_come_after_the_job_is_done(bench: Bench) -> No
 
     assert first.reply == again.reply
     assert is_unchanged(again)
+
+
+@pytest.mark.parametrize(("first", "second"), [("producer", "producer.1"), ("producer.1", "producer")])
+async def test_a_call_that_follows_another_is_applied_after_it_only(bench: Bench, first: str, second: str) -> None:
+    await bench.seed()
+
+    early = await bench.run("add_jobs", [add_row()], **adding(sender=second, sequence=-8))
+    await bench.run("add_jobs", [add_row()], **adding(sender=first, sequence=7))
+    following = await bench.run("add_jobs", [add_row()], **adding(sender=second, sequence=-8))
+    again = await bench.run("add_jobs", [add_row()], **adding(sender=second, sequence=8))
+
+    assert early.reply == OUT_OF_TURN
+    assert is_unchanged(early)
+    assert following.reply == again.reply == [NOW, ["2"], [0]]
+    assert is_unchanged(again)
+
+
+async def test_a_call_whose_predecessor_failed_is_applied_when_it_follows_no_more(bench: Bench) -> None:
+    await bench.seed()
+    early = await bench.run("add_jobs", [add_row()], **adding(sequence=-2))
+
+    alone = await bench.run("add_jobs", [add_row()], **adding(sequence=2))
+
+    assert early.reply == OUT_OF_TURN
+    assert alone.reply == [NOW, ["1"], [0]]
+
+
+async def test_ids_beyond_what_json_counts_are_answered_again(bench: Bench) -> None:
+    await bench.seed({"id": str(10**15)})
+
+    first = await bench.run("add_jobs", [add_row(), add_row()], **adding(sequence=1))
+    again = await bench.run("add_jobs", [add_row(), add_row()], **adding(sequence=1))
+
+    assert first.reply == again.reply == [NOW, [str(10**15 + 1), str(10**15 + 2)], [0, 0]]
