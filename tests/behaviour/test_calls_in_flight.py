@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from itertools import pairwise
@@ -324,3 +325,41 @@ async def test_a_child_in_the_second_call_of_a_bulk_finds_its_parent_of_the_firs
     jobs = await overtaking.add_bulk([parent, *others[:100], child, *others[100:]])
 
     assert len(jobs) == 128
+
+
+async def test_long_options_are_not_remembered(server: RedisServer, prefix: str) -> None:
+    """Jobs that are stored leave nothing of their size behind in the process that added them."""
+    size, jobs = 100_000, 300
+    async with Queue[int, None]("q", connection=server.url, prefix=prefix) as queue:
+        await queue.add("first", 0)
+        gc.collect()
+        tracemalloc.start()
+        for n in range(jobs):
+            await queue.add("job", n, telemetry={"metadata": f"{n} " + "x" * size})
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert held < 20 * size
+
+
+async def test_sixteen_free_slots_are_filled_by_one_round_trip(server: RedisServer, prefix: str) -> None:
+    one_way_s = 0.1
+    began: list[float] = []
+    go_on = asyncio.Event()
+
+    async def process(job: Job[int, None]) -> None:
+        if job.data >= 0:
+            began.append(time.monotonic())
+            await go_on.wait()
+
+    async with (
+        Queue[int, None]("q", connection=server.url, prefix=prefix) as queue,
+        far_away(server.port, one_way_s) as url,
+        Worker[int, None]("q", process, connection=url, prefix=prefix, concurrency=16),
+    ):
+        warm = await queue.add("warm up", -1)
+        await warm.result(timeout=10)
+        await queue.add_bulk([JobSpec("job", n) for n in range(16)])
+        await wait_until(lambda: len(began) == 16)
+        go_on.set()
+    assert began[-1] - began[0] < one_way_s

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pyqueue._worker.batch import MAX_CLAIMS, MAX_OUTCOMES, MAX_SUSPECTS, Exchange, Situation, plan, share
 
-IDLE = Situation(finished=0, concurrency=500, free_slots=1, may_claim=True, is_ready=False, rearm=False, suspects=0)
+IDLE = Situation(finished=0, share=25, free_slots=1, may_claim=True, is_ready=False, rearm=False, suspects=0)
 
 
 def test_a_drained_worker_with_nothing_to_settle_says_nothing() -> None:
@@ -38,13 +38,23 @@ def test_an_exchange_is_bounded_and_the_rest_stays_for_the_next() -> None:
     assert plan(IDLE._replace(finished=500, free_slots=500)) == Exchange(MAX_OUTCOMES, MAX_CLAIMS, 1, rearm=False)
 
 
-@pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (7, 7), (8, 4), (9, 5), (10, 5), (49, 25), (50, 25)])
-def test_an_exchange_brings_half_of_what_the_worker_runs(concurrency: int, most: int) -> None:
-    """So that two exchanges take turns; with few slots a second one is not worth its cost."""
-    exchange = plan(IDLE._replace(is_ready=True, concurrency=concurrency, free_slots=concurrency))
+@pytest.mark.parametrize(("concurrency", "half"), [(1, 1), (7, 7), (8, 4), (9, 5), (10, 5), (49, 25), (500, 25)])
+def test_half_of_the_slots_are_worth_an_exchange_that_follows(concurrency: int, half: int) -> None:
+    """With few slots a second one is not worth its cost."""
+    assert share(concurrency, pairs=True) == half
+    assert share(concurrency, pairs=False) == min(concurrency, MAX_OUTCOMES)
 
-    assert exchange is not None
-    assert exchange.claim == share(concurrency) == most
+
+def test_outcomes_for_two_exchanges_are_divided_and_each_brings_as_many_jobs() -> None:
+    situation = IDLE._replace(share=8, free_slots=16)
+
+    assert plan(situation._replace(finished=16)) == Exchange(8, 8, 1, rearm=False)
+    assert plan(situation._replace(finished=12)) == Exchange(12, 12, 1, rearm=False)
+    assert plan(situation._replace(finished=3)) == Exchange(3, 8, 1, rearm=False)
+
+
+def test_a_worker_with_nothing_to_settle_fills_its_slots_at_once() -> None:
+    assert plan(IDLE._replace(share=8, is_ready=True, free_slots=16)) == Exchange(0, 16, 1, rearm=False)
 
 
 def test_a_worker_that_may_not_claim_settles_only() -> None:
@@ -67,7 +77,7 @@ def test_while_a_suspect_runs_no_other_is_claimed() -> None:
 situations = st.builds(
     Situation,
     finished=st.integers(0, 200),
-    concurrency=st.integers(1, 200),
+    share=st.integers(1, 25),
     free_slots=st.integers(-50, 200),
     may_claim=st.booleans(),
     is_ready=st.booleans(),
@@ -84,7 +94,7 @@ def test_every_exchange_is_bounded_and_says_something(now: Situation) -> None:
         assert not now.rearm
         return
     assert 0 <= exchange.settle <= min(now.finished, MAX_OUTCOMES)
-    assert 0 <= exchange.claim <= min(max(0, now.free_slots), share(now.concurrency))
+    assert 0 <= exchange.claim <= min(max(0, now.free_slots), MAX_CLAIMS)
     assert 0 <= exchange.suspects <= MAX_SUSPECTS
     assert exchange.settle or exchange.claim or exchange.rearm
     assert now.may_claim or not exchange.claim

@@ -44,6 +44,8 @@ _NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")
 _ROW_FIELD: Final = re.compile(r"^([a-z][a-z0-9_]*)(?::int)?$")
 #: Stands between the fields that each row has for itself and those that rows share.
 _BAR: Final = "|"
+#: Longer texts are not remembered, they would hold memory.
+_REMEMBERED_CHARS: Final = 512
 
 
 class ScriptHeaderError(Exception):
@@ -357,13 +359,21 @@ def _own_fields(fields: Sequence[str]) -> list[str]:
     ]
 
 
-@lru_cache(maxsize=1000)
 def _shared_text(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
-    """A JSON list of the values up to the last that is not its default. Remembered: most jobs of a queue are alike."""
+    """A JSON list of the values up to the last that is not its default."""
+    is_long = sum(len(value) for value in values if isinstance(value, str)) > _REMEMBERED_CHARS
+    return _write_shared(values, defaults) if is_long else _remember_shared(values, defaults)
+
+
+def _write_shared(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
     length = len(values)
     while length and values[length - 1] == defaults[length - 1]:
         length -= 1
     return json.dumps(values[:length], ensure_ascii=False, separators=(",", ":"))
+
+
+#: Most jobs of a queue are alike, and lone ones should not be encoded anew each time.
+_remember_shared: Final = lru_cache(maxsize=100)(_write_shared)
 
 
 def _defaults(fields: Iterable[str]) -> tuple[Arg, ...]:

@@ -31,14 +31,14 @@ class Exchange(NamedTuple):
 class Situation(NamedTuple):
     """What the engine knows at the moment it could send an exchange.
 
-    finished: outcomes that wait to be settled. concurrency: all slots. free_slots: jobs that could start at once
-    (negative after the concurrency was lowered). may_claim: neither paused, closing nor limited. is_ready: work may be
-    ready, so a claim is worth a call of its own. rearm: a marker was popped that this worker cannot use. suspects:
-    running jobs that stalled before.
+    finished: outcomes that wait to be settled. share: see there. free_slots: jobs that could start at once (negative
+    after the concurrency was lowered). may_claim: neither paused, closing nor limited. is_ready: work may be ready, so
+    a claim is worth a call of its own. rearm: a marker was popped that this worker cannot use. suspects: running jobs
+    that stalled before.
     """
 
     finished: int
-    concurrency: int
+    share: int
     free_slots: int
     may_claim: bool
     is_ready: bool
@@ -46,22 +46,24 @@ class Situation(NamedTuple):
     suspects: int
 
 
-def plan(now: Situation) -> Exchange | None:
-    """The next exchange, or None when there is nothing to say.
-
-    Every exchange fills the free slots while it is at it: the settling worker is how a queue at its global concurrency
-    goes on, because nothing writes a marker then.
-    """
-    settle = min(now.finished, MAX_OUTCOMES)
-    claim = max(0, min(now.free_slots, share(now.concurrency))) if now.may_claim else 0
-    if not settle and not now.rearm and not (claim and now.is_ready):
-        return None
-    return Exchange(settle, claim, max(0, MAX_SUSPECTS - now.suspects), now.rearm)
-
-
-def share(concurrency: int) -> int:
-    """Jobs that one exchange brings at most, and outcomes that are worth one which follows another.
+def share(concurrency: int, *, pairs: bool) -> int:
+    """How many outcomes are worth an exchange that follows another; `pairs`: whether one can.
 
     Half of the slots, so that some jobs run while Redis works on the others.
     """
-    return min(MAX_CLAIMS, concurrency if concurrency < _WORTH_HALVING else (concurrency + 1) // 2)
+    is_halved = pairs and concurrency >= _WORTH_HALVING
+    return min(MAX_OUTCOMES, (concurrency + 1) // 2 if is_halved else concurrency)
+
+
+def plan(now: Situation) -> Exchange | None:
+    """The next exchange, or None when there is nothing to say.
+
+    Outcomes for two are divided, and each brings as many jobs as it settles. Every exchange fills free slots while it
+    is at it: the settling worker is how a queue at its global concurrency goes on: nothing writes a marker then.
+    """
+    settle = now.share if now.finished >= 2 * now.share else min(now.finished, MAX_OUTCOMES)
+    most = max(settle, now.share) if settle else MAX_CLAIMS
+    claim = max(0, min(now.free_slots, most)) if now.may_claim else 0
+    if not settle and not now.rearm and not (claim and now.is_ready):
+        return None
+    return Exchange(settle, claim, max(0, MAX_SUSPECTS - now.suspects), now.rearm)

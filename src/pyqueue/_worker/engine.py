@@ -40,7 +40,7 @@ from pyqueue._store.settling import (
     start_settle_and_claim,
 )
 from pyqueue._store.store import Store
-from pyqueue._worker.batch import MAX_OUTCOMES, MAX_SUSPECTS, Exchange, Situation, plan, share
+from pyqueue._worker.batch import MAX_SUSPECTS, Exchange, Situation, plan, share
 from pyqueue._worker.confirmations import Confirmations
 from pyqueue._worker.events import Callbacks
 from pyqueue._worker.held import Held
@@ -124,6 +124,7 @@ class Engine:
         self._isolate = 0  # outcomes to send one by one, because something in a batch cannot be sent
         self._flying: dict[int, Link] = {}  # by number: launched, the reply is to come on this connection
         self._decides = False  # the last one that was launched
+        self._pairs = True  # one may follow another, as far as is known
         self._grounded: deque[tuple[Flight, Exception | None]] = deque()  # to be sent by `run`; why it failed before
         self._landings: deque[Landing] = deque()  # to be landed by `run`
         self._defect: BaseException | None = None  # to be raised by `run`
@@ -247,7 +248,7 @@ class Engine:
 
     def _may_follow(self) -> bool:
         """Whether an exchange may follow the one in flight: only a full one is worth it."""
-        if len(self._finished) < share(self._slots.concurrency) or len(self._flying) >= EXCHANGES_IN_FLIGHT:
+        if len(self._finished) < self._share() or len(self._flying) >= EXCHANGES_IN_FLIGHT:
             return False
         return not self._decides and all(link.is_followable for link in self._flying.values()) and self._may_launch()
 
@@ -308,14 +309,17 @@ class Engine:
         isolate = self._isolate > 0
         suspects = 0 if landing is None else landing.reply.suspects
         return Situation(
-            finished=min(len(self._finished), 1 if isolate else MAX_OUTCOMES),
-            concurrency=self._slots.concurrency,
+            finished=min(len(self._finished), 1) if isolate else len(self._finished),
+            share=1 if isolate else self._share(),
             free_slots=self._free_slots(landing),
             may_claim=not (isolate or self._is_held_back()),
             is_ready=self.supply.is_ready,
             rearm=self._rearm and not (self.is_closing and self._outage.is_down),
             suspects=self._slots.suspects + suspects,
         )
+
+    def _share(self) -> int:
+        return share(self._slots.concurrency, pairs=self._pairs)
 
     def _free_slots(self, landing: Landing | None) -> int:
         """Slots that neither run a job nor are meant for one that comes."""
@@ -362,6 +366,7 @@ class Engine:
             sequence=flight.exchange.sequence,
             behind=next(iter(self._flying.values()), None),
         )
+        self._pairs = link is not None and (bool(self._flying) or link.is_followable)
         if link is None:
             return False
         self._flying[flight.exchange.sequence] = link
