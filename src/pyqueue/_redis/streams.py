@@ -13,7 +13,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
@@ -240,7 +240,8 @@ class WireStream:
 def transport_of(wire: Wire) -> asyncio.WriteTransport | None:
     """The transport that a connection of redis-py writes to; None for fakeredis."""
     transport = getattr(getattr(wire, "_writer", None), "transport", None)
-    return transport if isinstance(transport, asyncio.WriteTransport) else None
+    # By what it can: uvloop's transports are no subclasses of asyncio's.
+    return cast("asyncio.WriteTransport", transport) if hasattr(transport, "set_protocol") else None
 
 
 async def abort(wire: Wire) -> None:
