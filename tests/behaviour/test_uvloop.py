@@ -55,12 +55,12 @@ async def test_a_worker_does_each_job_once_though_connections_break(
     async def is_done() -> bool:
         return (await queue.jobs.counts())[JobState.COMPLETED] == 2000
 
+    jobs = await queue.add_bulk([JobSpec("a", n) for n in range(2000)])
     async with Proxy.to(server.port) as proxy:
         connection = Connection.open(proxy.url, deadline_s=1.0)
         worker = Worker[int, int]("q", process, connection=connection, prefix=prefix, concurrency=100)
         worker.on("error", lambda error: None)
         async with worker:
-            jobs = await queue.add_bulk([JobSpec("a", n) for n in range(2000)])
             for share in (400, 800, 1200):
                 await wait_until(partial(_has_run, runs, share))
                 proxy.mode = Mode.LOSE_REPLIES
