@@ -23,17 +23,17 @@ Header lines (the leading comment block of the file):
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import sha1
 from pathlib import Path
 from typing import Final
 
 from pyqueue._redis.assembly import assemble
 from pyqueue._redis.keys import SUFFIXES, QueueKeys
+from pyqueue._redis.rows import append_rows, defaults_of, row_bindings, value_of
 from pyqueue.types import Arg
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -44,8 +44,6 @@ _NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")
 _ROW_FIELD: Final = re.compile(r"^([a-z][a-z0-9_]*)(?::int)?$")
 #: Stands between the fields that each row has for itself and those that rows share.
 _BAR: Final = "|"
-#: Longer texts are not remembered, they would hold memory.
-_REMEMBERED_CHARS: Final = 512
 
 
 class ScriptHeaderError(Exception):
@@ -105,19 +103,10 @@ class Script:
             raise TypeError(self._mismatch(args)) from None
         if len(args) != len(packed):
             raise TypeError(self._mismatch(args))
-        width, own = len(self.row_fields), len(self.row_fields) - len(self.shared_defaults)
-        shared: Sequence[Arg] | None = None
-        counter = count = 0
-        for row in rows:
-            if len(row) != width:
-                raise TypeError(f"script {self.name}: a row has {len(row)} fields, it must have {width}")
-            if own < width:
-                if row[own:] != shared:
-                    shared, count = row[own:], 0
-                    packed += (0, _shared_text(tuple(shared), self.shared_defaults))
-                    counter = len(packed) - 2
-                packed[counter] = count = count + 1
-            packed.extend(row[:own])
+        try:
+            append_rows(packed, rows, len(self.row_fields), self.shared_defaults)
+        except TypeError as error:
+            raise TypeError(f"script {self.name}: {error}") from None
         return packed
 
     def _mismatch(self, args: Mapping[str, Arg]) -> str:
@@ -162,7 +151,7 @@ def load(name: str) -> Script:
         keys=tuple(key for key, _, _ in header.keys),
         args=tuple(arg for arg, _, _ in header.args),
         row_fields=tuple(f.partition(":")[0] for f in header.rows[1]) if header.rows else (),
-        shared_defaults=_defaults(header.rows[1][-header.shared :]) if header.rows and header.shared else (),
+        shared_defaults=defaults_of(header.rows[1][-header.shared :]) if header.rows and header.shared else (),
         includes=tuple(i.name for i in includes),
         events=tuple(events),
         errors=errors,
@@ -315,71 +304,10 @@ def bindings(header: Header) -> str:
     lines += [f"  {name} = KEYS[{i}]," for i, (name, _, _) in enumerate(header.keys, 1)]
     lines.append("}")
     for i, (name, kind, _) in enumerate(header.args, 1):
-        value = _value(f"ARGV[{i}]", kind)
+        value = value_of(f"ARGV[{i}]", kind)
         lines.append(f"local {name} = {value}")
         if name == "prefix":
             lines.append("keys.prefix = prefix")  # includes build job keys from the table alone
     if header.rows:
-        name, fields = header.rows
-        own, shared = fields[: len(fields) - header.shared], fields[len(fields) - header.shared :]
-        first = len(header.args) + 1
-        lines += _shared_row_bindings(name, own, shared, first) if shared else _row_bindings(name, own, first)
+        lines += row_bindings(*header.rows, header.shared, len(header.args) + 1)
     return "\n".join(lines)
-
-
-def _row_bindings(name: str, fields: Sequence[str], first: int) -> list[str]:
-    lines = [f"local {name} = {{}}", f"for i = {first}, #ARGV, {len(fields)} do"]
-    return [*lines, f"  {name}[#{name} + 1] = {{", *_own_fields(fields), "  }", "end"]
-
-
-def _shared_row_bindings(name: str, own: Sequence[str], shared: Sequence[str], first: int) -> list[str]:
-    """Rows come in runs: how many, the fields that they share, and then the others of each."""
-    names = [field.partition(":")[0] for field in shared]
-    values = [f"shared[{i}] or {default!r}" for i, default in enumerate(_defaults(shared), 1)]
-    return [
-        f"local {name}, first = {{}}, {first}",
-        "while first < #ARGV do",
-        "  local shared, last = cjson.decode(ARGV[first + 1]), first + 1 + ARGV[first] * " + str(len(own)),
-        f"  local {', '.join(names)} = {', '.join(values)}",
-        f"  for i = first + 2, last, {len(own)} do",
-        f"  {name}[#{name} + 1] = {{",
-        *_own_fields(own),
-        *(f"    {field} = {field}," for field in names),
-        "  }",
-        "  end",
-        "  first = last + 1",
-        "end",
-    ]
-
-
-def _own_fields(fields: Sequence[str]) -> list[str]:
-    return [
-        f"    {name} = {_value(f'ARGV[i + {offset}]', kind)},"
-        for offset, (name, _, kind) in enumerate(field.partition(":") for field in fields)
-    ]
-
-
-def _shared_text(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
-    """A JSON list of the values up to the last that is not its default."""
-    is_long = sum(len(value) for value in values if isinstance(value, str)) > _REMEMBERED_CHARS
-    return _write_shared(values, defaults) if is_long else _remember_shared(values, defaults)
-
-
-def _write_shared(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
-    length = len(values)
-    while length and values[length - 1] == defaults[length - 1]:
-        length -= 1
-    return json.dumps(values[:length], ensure_ascii=False, separators=(",", ":"))
-
-
-#: Most jobs of a queue are alike, and lone ones should not be encoded anew each time.
-_remember_shared: Final = lru_cache(maxsize=100)(_write_shared)
-
-
-def _defaults(fields: Iterable[str]) -> tuple[Arg, ...]:
-    return tuple(0 if field.endswith(":int") else "" for field in fields)
-
-
-def _value(argument: str, kind: str) -> str:
-    # Most numbers are 0, and tonumber costs as much as ten comparisons.
-    return f"{argument} == '0' and 0 or tonumber({argument})" if kind == "int" else argument

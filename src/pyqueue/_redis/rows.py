@@ -1,0 +1,96 @@
+"""Rows of a script: how they travel behind its arguments, and the Lua that reads them.
+
+A row is one argument per field. Fields that rows share travel once for each run of rows in which they are the same: the
+length of the run, a JSON list of the shared fields up to the last that is not its default ('' or 0), and then what each
+row has for itself. Called by `scripts` only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+from pyqueue.types import Arg
+
+#: Longer texts are not remembered, they would hold memory.
+_REMEMBERED_CHARS: Final = 512
+
+
+def defaults_of(fields: Iterable[str]) -> tuple[Arg, ...]:
+    """What fields ("field" or "field:int") mostly are."""
+    return tuple(0 if field.endswith(":int") else "" for field in fields)
+
+
+def append_rows(packed: list[Arg], rows: Iterable[Sequence[Arg]], width: int, shared_defaults: tuple[Arg, ...]) -> None:
+    """Append rows of `width` fields, of which the last ones are shared; TypeError for a row of another width."""
+    own = width - len(shared_defaults)
+    shared: Sequence[Arg] | None = None
+    counter = count = 0
+    for row in rows:
+        if len(row) != width:
+            raise TypeError(f"a row has {len(row)} fields, it must have {width}")
+        if own < width:
+            if row[own:] != shared:
+                shared, count, counter = row[own:], 0, len(packed)
+                packed += (0, _shared_text(tuple(shared), shared_defaults))
+            packed[counter] = count = count + 1
+        packed.extend(row[:own])
+
+
+def row_bindings(name: str, fields: Sequence[str], shared: int, first: int) -> list[str]:
+    """The Lua that makes a table `name` of rows from ARGV[first] on; the last `shared` of their fields are shared."""
+    own = fields[: len(fields) - shared]
+    if shared:
+        return _run_bindings(name, own, fields[len(own) :], first)
+    lines = [f"local {name} = {{}}", f"for i = {first}, #ARGV, {len(own)} do"]
+    return [*lines, f"  {name}[#{name} + 1] = {{", *_own_fields(own), "  }", "end"]
+
+
+def value_of(argument: str, kind: str) -> str:
+    """The Lua of an argument's value."""
+    # Most numbers are 0, and tonumber costs as much as ten comparisons.
+    return f"{argument} == '0' and 0 or tonumber({argument})" if kind == "int" else argument
+
+
+def _run_bindings(name: str, own: Sequence[str], shared: Sequence[str], first: int) -> list[str]:
+    names = [field.partition(":")[0] for field in shared]
+    values = [f"shared[{i}] or {default!r}" for i, default in enumerate(defaults_of(shared), 1)]
+    return [
+        f"local {name}, first = {{}}, {first}",
+        "while first < #ARGV do",
+        f"  local shared, last = cjson.decode(ARGV[first + 1]), first + 1 + ARGV[first] * {len(own)}",
+        f"  local {', '.join(names)} = {', '.join(values)}",
+        f"  for i = first + 2, last, {len(own)} do",
+        f"  {name}[#{name} + 1] = {{",
+        *_own_fields(own),
+        *(f"    {field} = {field}," for field in names),
+        "  }",
+        "  end",
+        "  first = last + 1",
+        "end",
+    ]
+
+
+def _own_fields(fields: Sequence[str]) -> list[str]:
+    return [
+        f"    {name} = {value_of(f'ARGV[i + {offset}]', kind)},"
+        for offset, (name, _, kind) in enumerate(field.partition(":") for field in fields)
+    ]
+
+
+def _shared_text(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
+    is_long = sum(len(value) for value in values if isinstance(value, str)) > _REMEMBERED_CHARS
+    return _write_shared(values, defaults) if is_long else _remember_shared(values, defaults)
+
+
+def _write_shared(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
+    length = len(values)
+    while length and values[length - 1] == defaults[length - 1]:
+        length -= 1
+    return json.dumps(values[:length], ensure_ascii=False, separators=(",", ":"))
+
+
+#: Most jobs of a queue are alike, and lone ones should not be encoded anew each time.
+_remember_shared: Final = lru_cache(maxsize=100)(_write_shared)
