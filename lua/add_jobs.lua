@@ -37,8 +37,8 @@ elseif follows and not is_next(prefix, sender, sequence) then
 end
 local job_ids, statuses = add_jobs(keys, jobs, now)
 statuses = shorten(statuses)
-if type(statuses) == 'number' and are_numbered(jobs) then
-  job_ids = job_ids[1]
+if type(statuses) == 'number' and statuses > 0 and none_has(jobs, 'job_id') then
+  job_ids = job_ids[1] -- they were numbered one after the other
 end
 record_exchange(prefix, sender, sequence, record_ms, { i = job_ids, c = statuses })
 return { now, tonumber(job_ids) or job_ids, statuses }

@@ -102,5 +102,6 @@ if q.batch.gave_back then
 end
 local next_delayed_ms = claimed.ran_out and due and math.floor(due) or 0
 return {
-  now, codes, group_jobs(claimed.jobs), next_delayed_ms, claimed.limit_ms, claimed.suspects, claimed.any_iteration and 1 or 0,
+  now, codes, group_jobs(claimed.jobs), next_delayed_ms, claimed.limit_ms, claimed.suspects,
+  claimed.any_iteration and 1 or 0,
 }

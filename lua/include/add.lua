@@ -18,13 +18,14 @@ local function is_duplicate(job, job_key)
   return job.job_id ~= '' and redis.call('EXISTS', job_key) == 1
 end
 
-local function has_any_parent(jobs)
+--- Whether none of the jobs has this field.
+local function none_has(jobs, field)
   for _, job in ipairs(jobs) do
-    if job.parent_key ~= '' then
-      return true
+    if job[field] ~= '' then
+      return false
     end
   end
-  return false
+  return true
 end
 
 --- Number the jobs; returns how many numbers were spent. Every job spends one, also with an id of its own, but not one
@@ -32,7 +33,7 @@ end
 --- free.
 local function number_jobs(keys, jobs)
   local numbered, in_this_call = {}, {}
-  local before = has_any_parent(jobs) and (tonumber(redis.call('GET', keys.id) or 0) or 0)
+  local before = not none_has(jobs, 'parent_key') and (tonumber(redis.call('GET', keys.id) or 0) or 0)
   for _, job in ipairs(jobs) do
     if job.parent_key == '' or in_this_call[job.parent_key] or has_parent(job) then
       numbered[#numbered + 1] = job
@@ -46,16 +47,6 @@ local function number_jobs(keys, jobs)
     job.number = string.format('%d', last - #numbered + i) -- `integer` remembers, for nothing here
   end
   return #numbered
-end
-
---- Whether all got the ids that were generated for them, one after the other.
-local function are_numbered(jobs)
-  for _, job in ipairs(jobs) do
-    if job.job_id ~= '' then
-      return false
-    end
-  end
-  return #jobs > 0
 end
 
 --- Add one job; returns its id and status. q: keys now line. A job that is only staged gets its place by this add.

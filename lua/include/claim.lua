@@ -48,8 +48,8 @@ local function activate_all(keys, chosen, worker, now)
   end
 end
 
---- Claim up to `limit` jobs; due ones were promoted before. Returns jobs: see `group_jobs`; job_ids; limit_ms: how long the
---- rate limit forbids more; ran_out: whether no ready jobs are left that may start (false when the queue is paused,
+--- Claim up to `limit` jobs; due ones were promoted before. Returns jobs: see `group_jobs`; job_ids; limit_ms: how long
+--- the rate limit forbids more; ran_out: whether no ready jobs are left that may start (false when the queue is paused,
 --- limited or at its concurrency); suspects: how many of the jobs stalled before; any_iteration: whether a scheduler
 --- made one of them.
 local function claim_jobs(keys, meta, worker, limit, now)

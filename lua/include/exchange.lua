@@ -20,14 +20,19 @@ local function shorten(codes)
   return #codes
 end
 
+--- The record of a sender, as text, and the number of the call that it is about; 0 = there is none.
+local function read_record(prefix, sender)
+  local text = redis.call('GET', record_key(prefix, sender)) or ''
+  return text, tonumber(string.match(text, '"s":(%d+)')) or 0 -- in nearly every call there is no need to decode more
+end
+
 --- Nothing when the call is new; its record when it was applied already; a code when it is older than the last one.
 --- Sequence 0 keeps no record.
 local function recall_exchange(prefix, sender, sequence)
   if sequence == 0 then
     return nil, 0
   end
-  local text = redis.call('GET', record_key(prefix, sender)) or ''
-  local last = tonumber(string.match(text, '"s":(%d+)')) or 0 -- in nearly every call there is no need to decode more
+  local text, last = read_record(prefix, sender)
   if last > sequence then
     return nil, STALE_EXCHANGE
   end
@@ -39,9 +44,8 @@ end
 
 --- Whether the call before this one was applied. It has the other record of the sender: odd numbers have `.1` behind.
 local function is_next(prefix, sender, sequence)
-  local other = string.match(sender, '^(.*)%.1$') or sender .. '.1'
-  local text = redis.call('GET', record_key(prefix, other)) or ''
-  return (tonumber(string.match(text, '"s":(%d+)')) or 0) >= sequence - 1
+  local _, last = read_record(prefix, string.match(sender, '^(.*)%.1$') or sender .. '.1')
+  return last >= sequence - 1
 end
 
 --- Remember what this call did, in the place of the call before it. record.c: a code per row, shortened.
