@@ -255,12 +255,12 @@ class _FlowCall:
 
     __slots__ = ("_deadline", "_producer", "_rows")
 
+    is_followable = False
+
     def __init__(self, producer: FlowProducer, rows: Sequence[FlowRow], since: float) -> None:
         self._producer = producer
         self._rows = rows
         self._deadline = since + ADD_DEADLINE_S
-
-    is_followable = False
 
     def launch(self, told: Callable[[AddReply | Exception], None], behind: object) -> bool:
         return False  # a flow is many jobs: a turn of the event loop more is nothing

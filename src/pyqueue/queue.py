@@ -26,10 +26,10 @@ from pyqueue._redis.outage import Outage
 from pyqueue._redis.replies import number
 from pyqueue._store import controlling, inspecting
 from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs, parts, start_add_jobs, weight
-from pyqueue._store.coalescing import CALLS_IN_FLIGHT, AddBuffer, Answer
+from pyqueue._store.coalescing import AddBuffer, Answer
 from pyqueue._store.listening import FinishListener, publish_event
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
-from pyqueue._store.sender import Sender
+from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
 from pyqueue._store.store import Store
 from pyqueue.errors import AddOutcomeUnknown, BulkAddError, ConfigurationError, PyqueueError
 from pyqueue.job import Job
@@ -101,7 +101,7 @@ class Queue(Generic[DataT, ResultT]):
             Outage(f"results of {self.name}: {self._connection.url_safe}"),
         )
         self._store = Store(self._connection.commands, keys, clock, self._finishes)
-        self._sender = Sender(Outage(f"queue {self.name}: {self._connection.url_safe}"), lanes=CALLS_IN_FLIGHT)
+        self._sender = Sender(Outage(f"queue {self.name}: {self._connection.url_safe}"), lanes=MAX_IN_FLIGHT)
         self._buffer: AddBuffer[AddRow] = AddBuffer(partial(_AddCall, self), limit=MAX_ADDS)
         self._is_described = self.options.skip_metas_update
         self._timer: asyncio.TimerHandle | None = None
@@ -150,7 +150,7 @@ class Queue(Generic[DataT, ResultT]):
         sent: list[Answer] = []
         for index, part in enumerate(calls):
             # The calls in flight go on while the jobs of the last one are made, and one more is ready to leave.
-            for following in calls[len(sent) : index + 1 + CALLS_IN_FLIGHT]:
+            for following in calls[len(sent) : index + 1 + MAX_IN_FLIGHT]:
                 sent.append(self._buffer.add(*following, after=sent[-1] if sent else None))
             if not await _is_answered(sent[index:]):
                 if self._buffer.has_given_up:

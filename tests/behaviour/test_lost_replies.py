@@ -41,9 +41,8 @@ from pyqueue._redis.connection import Connection
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.scripts import load
 from pyqueue._store.adding import MAX_ADDS, Added, add_jobs
-from pyqueue._store.coalescing import CALLS_IN_FLIGHT
 from pyqueue._store.record import encode_job
-from pyqueue._store.sender import Sender
+from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
 from pyqueue._store.settling import ClaimRequest, ExchangeReply, Settlement, settle_and_claim
 from pyqueue._store.store import Store
 from pyqueue.outcomes import (
@@ -95,20 +94,6 @@ def short(value: object) -> str:
 
 #: When a connection through the proxy gives a command up.
 GIVE_UP_S: Final = 1.0
-
-
-@pytest.fixture
-async def client(server: RedisServer) -> AsyncIterator[Any]:
-    """Looks behind the library's back, without the proxy."""
-    client: Any = Redis.from_url(server.url, decode_responses=True)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
-    async with Proxy.to(server.port) as running:
-        yield running
 
 
 @pytest.fixture
@@ -494,7 +479,7 @@ async def test_the_rest_of_a_bulk_is_not_sent_into_a_silent_network(
         await queue.add_bulk([JobSpec("job")] * 250)
 
     errors = caught.value.results
-    in_flight = CALLS_IN_FLIGHT * MAX_ADDS
+    in_flight = MAX_IN_FLIGHT * MAX_ADDS
     assert [type(error) for error in errors] == [AddOutcomeUnknown] * in_flight + [PyqueueError] * (250 - in_flight)
     assert "not sent" in str(errors[-1])
     assert await direct.jobs.count() == 1

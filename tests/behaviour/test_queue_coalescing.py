@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import pytest
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -27,7 +26,7 @@ from pyqueue import (
 )
 from pyqueue import queue as queue_module
 from pyqueue._redis.connection import Connection
-from pyqueue._store.coalescing import CALLS_IN_FLIGHT
+from pyqueue._store.sender import MAX_IN_FLIGHT
 from pyqueue.queue import ConnectionSource
 from tests.support.proxy import Mode, Proxy
 from tests.support.server import RedisServer
@@ -43,13 +42,6 @@ async def script_calls(client: Any) -> int:
     """Scripts that clients have run since the server's statistics were reset."""
     stats = await client.info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
-
-
-@pytest.fixture
-async def client(server: RedisServer) -> AsyncIterator[Any]:
-    client: Any = Redis.from_url(server.url, decode_responses=True)
-    yield client
-    await client.aclose()
 
 
 @pytest.mark.needs_server
@@ -140,7 +132,7 @@ async def test_a_call_follows_another_before_that_is_answered(
         return await script_calls(client) >= 2
 
     await wait_until(are_two_sent)
-    assert await script_calls(client) == CALLS_IN_FLIGHT == 2
+    assert await script_calls(client) == MAX_IN_FLIGHT == 2
     proxy.mode = Mode.PASS
 
     assert [job.id for job in await asyncio.gather(*adding)] == [str(number + 2) for number in range(250)]
@@ -209,12 +201,6 @@ async def test_a_refusal_of_the_server_reaches_every_caller_of_the_call(
     assert [type(error) for error in errors] == [RedisRefused, RedisRefused]
     await redis_client.delete(wait)
     assert (await queue.add("c")).add_status is AddStatus.CREATED
-
-
-@pytest.fixture
-async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
-    async with Proxy.to(server.port) as running:
-        yield running
 
 
 @pytest.fixture

@@ -24,14 +24,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.commands import NothingRan
 from pyqueue._store.adding import AddReply
+from pyqueue._store.sender import MAX_IN_FLIGHT
 from pyqueue.errors import OutOfTurn, PyqueueError
 
 #: From so many callers on, their adds are worth a call that follows another one. And a call of so many is answered in
 #: two halves when nothing else is there to send: callers that add again and again would otherwise all wait while Redis
 #: works, and Redis while they run.
 _MANY: Final = 16
-#: Calls in flight at most: one that Redis works on, and one that it finds when that is done.
-CALLS_IN_FLIGHT: Final = 2
 #: Answers to a launch that leave nothing unknown: the call is sent anew.
 _NOT_APPLIED: Final = (NothingRan, OutOfTurn)
 
@@ -178,7 +177,7 @@ class AddBuffer(Generic[RowT]):
             return True
         if self._weight < self._limit and len(self._waiting) < _MANY:
             return False
-        if len(self._flights) >= CALLS_IN_FLIGHT or any(flight.is_grounded for flight in self._flights):
+        if len(self._flights) >= MAX_IN_FLIGHT or any(flight.is_grounded for flight in self._flights):
             return False
         return self._flights[-1].call.is_followable
 

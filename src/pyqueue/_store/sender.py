@@ -26,6 +26,9 @@ RECORD_MS: Final = 600_000
 #: An exchange is sent again for at most this long, so that its record cannot have expired: a margin for one attempt.
 RESEND_S: Final = RECORD_MS / 1000 - 60
 
+#: Calls of one sender in flight at most: one that Redis works on, and one that it finds when that is done.
+MAX_IN_FLIGHT: Final = 2
+
 #: Refusals of a server that is starting, failing over or resharding. Nothing was applied, so the call is sent again.
 _TRANSITIONAL: Final = frozenset({"LOADING", "READONLY", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
 

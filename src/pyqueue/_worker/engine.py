@@ -22,14 +22,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple
 
 import anyio
 
 from pyqueue._redis.commands import NothingRan
-from pyqueue._redis.links import Link
 from pyqueue._redis.outage import Outage, is_outage
-from pyqueue._store.sender import Sender
+from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
 from pyqueue._store.settling import (
     Claimed,
     ClaimRequest,
@@ -43,6 +41,7 @@ from pyqueue._store.store import Store
 from pyqueue._worker.batch import MAX_SUSPECTS, Exchange, Situation, plan, share
 from pyqueue._worker.confirmations import Confirmations
 from pyqueue._worker.events import Callbacks
+from pyqueue._worker.flights import Flight, Flights, Landing
 from pyqueue._worker.held import Held
 from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.leases import Leases
@@ -51,38 +50,6 @@ from pyqueue._worker.slots import Slots
 from pyqueue._worker.supply import Supply
 from pyqueue.errors import RedisRefused
 from pyqueue.outcomes import RateLimited, Returned
-
-#: Exchanges in flight at most: one that Redis works on, and one that it finds when that is done.
-EXCHANGES_IN_FLIGHT: Final = 2
-
-
-class Flight(NamedTuple):
-    """An exchange that leaves or has left.
-
-    batch: the jobs it settles. exchange: its number and sender, the same for every try. wakes: `Supply.wakes` as it
-    left.
-    decides: its reply may say that no more is to be claimed.
-    """
-
-    batch: list[Held]
-    settlements: list[Settlement]
-    request: ClaimRequest
-    rearm: bool
-    exchange: Unanswered
-    wakes: int
-    began: float
-    decides: bool
-
-
-class Landing(NamedTuple):
-    """The reply to one exchange, before anything was done about it.
-
-    lease_until: until when (monotonic seconds) the claimed jobs are locked.
-    """
-
-    flight: Flight
-    reply: ExchangeReply
-    lease_until: float
 
 
 class Engine:
@@ -116,15 +83,13 @@ class Engine:
         self._confirmations = confirmations
         self._iterations = iterations
         self._outage = outage
-        self._sender = Sender(outage, lanes=EXCHANGES_IN_FLIGHT)
+        self._sender = Sender(outage, lanes=MAX_IN_FLIGHT)
         self._make_job = make_job
         self.supply = Supply(self.changed, max_limit_ms)
         """What is known of jobs to come."""
         self._finished: deque[Held] = deque()
         self._isolate = 0  # outcomes to send one by one, because something in a batch cannot be sent
-        self._flying: dict[int, Link] = {}  # by number: launched, the reply is to come on this connection
-        self._decides = False  # the last one that was launched
-        self._pairs = True  # one may follow another, as far as is known
+        self._flying = Flights()
         self._grounded: deque[tuple[Flight, Exception | None]] = deque()  # to be sent by `run`; why it failed before
         self._landings: deque[Landing] = deque()  # to be landed by `run`
         self._defect: BaseException | None = None  # to be raised by `run`
@@ -248,9 +213,7 @@ class Engine:
 
     def _may_follow(self) -> bool:
         """Whether an exchange may follow the one in flight: only a full one is worth it."""
-        if len(self._finished) < self._share() or len(self._flying) >= EXCHANGES_IN_FLIGHT:
-            return False
-        return not self._decides and all(link.is_followable for link in self._flying.values()) and self._may_launch()
+        return len(self._finished) >= self._share() and self._flying.may_be_followed and self._may_launch()
 
     def _guarded(self, step: Callable[[], bool]) -> bool:
         """Take a step that nobody waits for: `run` raises what it raises."""
@@ -319,7 +282,7 @@ class Engine:
         )
 
     def _share(self) -> int:
-        return share(self._slots.concurrency, pairs=self._pairs)
+        return share(self._slots.concurrency, pairs=self._flying.come_in_pairs)
 
     def _free_slots(self, landing: Landing | None) -> int:
         """Slots that neither run a job nor are meant for one that comes."""
@@ -364,18 +327,13 @@ class Engine:
             rearm=flight.rearm,
             sender=flight.exchange.sender,
             sequence=flight.exchange.sequence,
-            behind=next(iter(self._flying.values()), None),
+            behind=self._flying.ahead,
         )
-        self._pairs = link is not None and (bool(self._flying) or link.is_followable)
-        if link is None:
-            return False
-        self._flying[flight.exchange.sequence] = link
-        self._decides = flight.decides
-        return True
+        return self._flying.took_off(flight, link)
 
     def _landed(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
         """Take the answer to an exchange that was launched. Called by the connection: `run` raises what is raised."""
-        del self._flying[flight.exchange.sequence]
+        self._flying.landed(flight)
         if not self._is_running:
             return  # the worker has been cancelled
         if isinstance(answer, Exception):

@@ -1,0 +1,79 @@
+"""Exchanges of one worker on their way: what left, what came back, and whether another may follow.
+
+Values and bookkeeping of the engine, which decides what to send. No I/O.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from pyqueue._redis.links import Link
+from pyqueue._store.sender import MAX_IN_FLIGHT
+from pyqueue._store.settling import ClaimRequest, ExchangeReply, Settlement, Unanswered
+from pyqueue._worker.held import Held
+
+
+class Flight(NamedTuple):
+    """An exchange that leaves or has left.
+
+    batch: the jobs it settles. exchange: its number and sender, the same for every try. wakes: `Supply.wakes` as it
+    left. decides: its reply may say that no more is to be claimed.
+    """
+
+    batch: list[Held]
+    settlements: list[Settlement]
+    request: ClaimRequest
+    rearm: bool
+    exchange: Unanswered
+    wakes: int
+    began: float
+    decides: bool
+
+
+class Landing(NamedTuple):
+    """The reply to one exchange, before anything was done about it.
+
+    lease_until: until when (monotonic seconds) the claimed jobs are locked.
+    """
+
+    flight: Flight
+    reply: ExchangeReply
+    lease_until: float
+
+
+class Flights:
+    """Exchanges that were launched and whose replies are to come."""
+
+    def __init__(self) -> None:
+        self.come_in_pairs = True
+        """One can follow another, as far as is known."""
+        self._links: dict[int, Link] = {}  # by number: the connection that carries it
+        self._decides = False  # the last one
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    @property
+    def ahead(self) -> Link | None:
+        """The connection of the one that the next would follow, if there is one."""
+        return next(iter(self._links.values()), None)
+
+    @property
+    def may_be_followed(self) -> bool:
+        """Whether one more may leave, without knowing the replies to these."""
+        if len(self._links) >= MAX_IN_FLIGHT or self._decides:
+            return False
+        return all(link.is_followable for link in self._links.values())
+
+    def took_off(self, flight: Flight, link: Link | None) -> bool:
+        """Note a launch, and what carries it; returns whether something does."""
+        self.come_in_pairs = link is not None and (bool(self._links) or link.is_followable)
+        if link is None:
+            return False
+        self._links[flight.exchange.sequence] = link
+        self._decides = flight.decides
+        return True
+
+    def landed(self, flight: Flight) -> None:
+        """Its reply has come, or what came instead."""
+        del self._links[flight.exchange.sequence]
