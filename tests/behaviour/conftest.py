@@ -6,15 +6,33 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 import pytest
+from redis.asyncio import Redis
 
 from pyqueue import Queue, Worker
 from pyqueue.queue import ConnectionSource
 from tests.support.flow_bed import FlowBed
+from tests.support.proxy import Proxy
+from tests.support.server import RedisServer
 
 AnyQueue: TypeAlias = Queue[Any, Any]
 AnyWorker: TypeAlias = Worker[Any, Any]
 MakeWorker: TypeAlias = Callable[..., AnyWorker]
 StartWorker: TypeAlias = Callable[..., Awaitable[AnyWorker]]
+
+
+@pytest.fixture
+async def client(server: RedisServer) -> AsyncIterator[Any]:
+    """Looks behind the library's back, at the real server."""
+    client: Any = Redis.from_url(server.url, decode_responses=True)
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
+    """In front of the real server; what passes, the test says."""
+    async with Proxy.to(server.port) as running:
+        yield running
 
 
 @pytest.fixture

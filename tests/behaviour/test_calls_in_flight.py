@@ -15,7 +15,6 @@ from typing import Any
 import anyio
 import pytest
 import redis
-from redis.asyncio import Redis
 
 from pyqueue import BulkAddError, Job, JobOptions, JobSpec, Queue, Worker
 from pyqueue import queue as queue_module
@@ -29,19 +28,6 @@ from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.needs_server]
-
-
-@pytest.fixture
-async def client(server: RedisServer) -> AsyncIterator[Any]:
-    client: Any = Redis.from_url(server.url, decode_responses=True)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
-    async with Proxy.to(server.port) as running:
-        yield running
 
 
 async def test_a_cancelled_bulk_sends_nothing_that_has_not_left(proxy: Proxy, server: RedisServer, prefix: str) -> None:

@@ -38,12 +38,6 @@ PASSWORD: Final = "s3cret-pass"
 
 
 @pytest.fixture
-async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
-    async with Proxy.to(server.port) as running:
-        yield running
-
-
-@pytest.fixture
 async def through_proxy(proxy: Proxy) -> AsyncIterator[Connection]:
     connection = Connection.open(proxy.url)
     yield connection

@@ -30,12 +30,6 @@ _DEADLINE_S: Final = 6.0
 
 
 @pytest.fixture
-async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
-    async with Proxy.to(server.port) as running:
-        yield running
-
-
-@pytest.fixture
 async def queue(server: RedisServer, prefix: str) -> AsyncIterator[Queue[Any, Any]]:
     """Connected directly: only the worker suffers."""
     async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:

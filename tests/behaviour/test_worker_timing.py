@@ -13,7 +13,6 @@ from typing import Any, Final
 
 import anyio
 import pytest
-import redis.asyncio
 
 from pyqueue import Job, JobOptions, JobSpec, Queue, Worker
 from tests.support.server import RedisServer
@@ -28,13 +27,6 @@ _ROUNDS: Final = 3
 async def queue(server: RedisServer, prefix: str) -> AsyncIterator[Queue[Any, Any]]:
     async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
         yield queue
-
-
-@pytest.fixture
-async def client(server: RedisServer) -> AsyncIterator[Any]:
-    client = redis.asyncio.Redis.from_url(server.url, decode_responses=True)
-    yield client
-    await client.aclose()
 
 
 async def test_long_idle_workers_start_a_job_at_once_and_a_long_delay_ends_in_time(
