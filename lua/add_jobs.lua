@@ -16,7 +16,7 @@
 --- @arg now_ms int unix milliseconds; 0 = the server's TIME
 --- @arg sender string uuid of the producer
 --- @arg sequence int number of the call; 0 = keep no record; negative = the call follows another one, which may have failed
---- @arg record_ms int how long the exchange record lives
+--- @arg record_ms digits how long the exchange record lives
 --- @rows jobs data | name opts job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup
 --- job_id: '' = generate one; timestamp_ms: 0 = now; placement: '' by delay and priority, lifo, children;
 --- parent_key, parent, dedup: '' = none
@@ -37,8 +37,7 @@ elseif follows and not is_next(prefix, sender, sequence) then
 end
 local job_ids, statuses = add_jobs(keys, jobs, now)
 statuses = shorten(statuses)
-if type(statuses) == 'number' and statuses > 0 and none_has(jobs, 'job_id') then
-  job_ids = job_ids[1] -- they were numbered one after the other
-end
-record_exchange(prefix, sender, sequence, record_ms, { i = job_ids, c = statuses })
-return { now, tonumber(job_ids) or job_ids, statuses }
+local are_numbered = type(statuses) == 'number' and statuses > 0 and none_has(jobs, 'job_id') -- one after the other
+local recorded = are_numbered and ',"i":"' .. job_ids[1] .. '"' or ids_text('i', job_ids)
+record_exchange(prefix, sender, sequence, record_ms, recorded .. codes_text(statuses))
+return { now, are_numbered and job_ids[1] + 0 or job_ids, statuses }

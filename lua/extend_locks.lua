@@ -3,7 +3,7 @@
 --- @key stalled set ids without a sign of life
 --- @derived {prefix}{id}:lock string token; expires
 --- @arg prefix string key prefix of the queue, ends with ':'
---- @arg lock_ms int how long the locks last from now
+--- @arg lock_ms digits how long the locks last from now
 --- @arg sender string uuid of the worker
 --- @arg sequence int number of its exchange that has not been answered; 0 = there is none
 --- @arg token string what the tokens of that exchange begin with

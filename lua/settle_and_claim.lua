@@ -24,11 +24,11 @@
 --- @arg now_ms int unix milliseconds; 0 = the server's TIME
 --- @arg sender string uuid of the worker
 --- @arg sequence int number of the exchange; 0 = keep no record
---- @arg record_ms int how long the exchange record lives
+--- @arg record_ms digits how long the exchange record lives
 --- @arg claim int how many jobs to claim, at most
 --- @arg token string lock token, or the part before its number
 --- @arg first_token int number of the first token; -1 = use the token as it is
---- @arg lock_ms int how long a lock lasts
+--- @arg lock_ms digits how long a lock lasts
 --- @arg worker_name string stored on each job; '' = none
 --- @arg limiter_max int the worker's rate limit; 0 = none
 --- @arg limiter_duration_ms int window of the rate limit
@@ -62,7 +62,7 @@ elseif record then
   return replay_exchange(keys, record, worker, now)
 end
 
-local q = { keys = keys, now = now, now_text = integer(now), meta = read_meta(keys) }
+local q = { keys = keys, now = now, now_text = integer(now), meta = read_meta(keys), batch = nil, has_children = false }
 if #outcomes > 0 then
   cap_with_next_event(keys, q.meta)
 end
@@ -74,10 +74,12 @@ end
 if is_lone and codes[1] ~= 0 then
   write_even_when_full(prefix)
 end
-local claimed, due = { jobs = {}, job_ids = {}, limit_ms = 0, ran_out = true, suspects = 0 }, nil
+local claimed, due
 if claim > 0 then
   due = promote_due(q, promoted)
   claimed = claim_jobs(keys, q.meta, worker, claim, now)
+else
+  claimed = no_jobs(0, true)
 end
 if claimed.any_iteration then
   follow_claimed(keys, q.meta, claimed.jobs, now)
@@ -96,7 +98,8 @@ if rearm == 1 then
   rearm_marker(keys, q.meta)
 end
 codes = shorten(codes)
-record_exchange(prefix, sender, sequence, record_ms, { c = codes, j = claimed.job_ids, t = first_token })
+local tokens_text = ',"t":' .. format_integer(first_token)
+record_exchange(prefix, sender, sequence, record_ms, codes_text(codes) .. tokens_text .. ids_text('j', claimed.job_ids))
 if q.batch.gave_back then
   claimed.limit_ms = math.max(claimed.limit_ms, limit_left(keys))
 end

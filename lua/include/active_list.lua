@@ -1,4 +1,5 @@
 --- Take many jobs out of the active list: each by itself, or all by writing the list once.
+--- @include clock
 --- @uses active
 
 --- From how many jobs on, and up to how many entries for each, writing the list once costs less than an LREM per job.
@@ -11,7 +12,7 @@ local function read_active(keys, meta, leaving)
   if leaving < REWRITE_FROM or meta.concurrency then
     return nil
   end
-  local ids = redis.pcall('LRANGE', keys.active, 0, limit)
+  local ids = redis.pcall('LRANGE', keys.active, '0', integer(limit))
   if ids.err or #ids > limit then
     return nil
   end
@@ -55,7 +56,7 @@ local function write_active(keys, list)
   if not list or (not list.position and list.oldest == #list.ids) then
     return
   elseif not list.position and list.oldest > 0 then
-    redis.call('LTRIM', keys.active, 0, list.oldest - 1) -- all that left were the oldest
+    redis.call('LTRIM', keys.active, '0', integer(list.oldest - 1)) -- all that left were the oldest
     return
   end
   local left = {}

@@ -42,9 +42,9 @@ local function number_jobs(keys, jobs)
       end
     end
   end
-  local last = #numbered > 0 and redis.call('INCRBY', keys.id, #numbered) or 0
+  local last = #numbered > 0 and redis.call('INCRBY', keys.id, integer(#numbered)) or 0
   for i, job in ipairs(numbered) do
-    job.number = string.format('%d', last - #numbered + i) -- `integer` remembers, for nothing here
+    job.number = format_integer(last - #numbered + i)
   end
   return #numbered
 end

@@ -1,4 +1,5 @@
 --- Choose the jobs that a claim takes: off the wait list first, then by priority.
+--- @include clock
 --- @uses wait active prioritized pc
 
 --- How far a call looks past suspects for other jobs: about a millisecond. From the first one on it looks in steps.
@@ -7,7 +8,7 @@ local SCAN_STEP = 50
 
 --- Up to `count` ids of the wait list in order of service, after the first `offset`.
 local function peek_waiting(keys, offset, count)
-  local job_ids = redis.call('LRANGE', keys.wait, -(offset + count), -(offset + 1)) -- the newest first
+  local job_ids = redis.call('LRANGE', keys.wait, integer(-(offset + count)), integer(-(offset + 1))) -- the newest first
   local length = #job_ids
   for i = 1, math.floor(length / 2) do
     job_ids[i], job_ids[length + 1 - i] = job_ids[length + 1 - i], job_ids[i]
@@ -17,7 +18,7 @@ end
 
 --- Up to `count` ids of the prioritized set in order of service, after the first `offset`; also their scores.
 local function peek_prioritized(keys, offset, count)
-  local members = redis.call('ZRANGE', keys.prioritized, offset, offset + count - 1, 'WITHSCORES')
+  local members = redis.call('ZRANGE', keys.prioritized, integer(offset), format_integer(offset + count - 1), 'WITHSCORES')
   local job_ids, scores = {}, {}
   for i = 1, #members, 2 do
     job_ids[#job_ids + 1] = members[i]
@@ -48,7 +49,21 @@ local function shape_of(fields)
   return shape
 end
 
---- Read a job that may be claimed: id key fields shape; `shape` is that of the job before it, and nearly always of this
+--- Whether the fields of a hash are called like that, in this order.
+local function has_shape(fields, names)
+  local count = #names
+  if #fields ~= 2 * count then
+    return false
+  end
+  for i = 1, count do
+    if fields[i + i - 1] ~= names[i] then
+      return false
+    end
+  end
+  return true
+end
+
+--- Read a job that may be claimed: id key fields shape number (of its token, given later); `shape` is that of the job before it, and nearly always of this
 --- one, too. False for what is no job and is dropped: a marker of old versions, which begins with 0:, and an id without
 --- a hash, of which upstream would make a ghost.
 local function read_candidate(keys, job_id, shape)
@@ -57,14 +72,10 @@ local function read_candidate(keys, job_id, shape)
   if #fields == 0 then
     return false
   end
-  local names, alike = shape and shape.names, 0
-  while names and alike < #names and names[alike + 1] == fields[2 * alike + 1] do
-    alike = alike + 1
-  end
-  if 2 * alike ~= #fields or alike ~= #names then
+  if not shape or not has_shape(fields, shape.names) then
     shape = shape_of(fields)
   end
-  return { id = job_id, key = job_key, fields = fields, shape = shape }
+  return { id = job_id, key = job_key, fields = fields, shape = shape, number = 0 }
 end
 
 --- Whether the job was active when a worker died: a look at one field, because a claim may pass by hundreds.
@@ -145,11 +156,11 @@ local function take_chosen(keys, choice)
       redis.call('LPUSH', keys.active, unpack(choice.job_ids))
     end
     if choice.waiting > 0 then
-      redis.call('LTRIM', keys.wait, 0, -(choice.waiting + 1))
+      redis.call('LTRIM', keys.wait, '0', format_integer(-(choice.waiting + 1)))
     end
   end
   if choice.prioritized > 0 then
-    redis.call('ZREMRANGEBYRANK', keys.prioritized, 0, choice.prioritized - 1)
+    redis.call('ZREMRANGEBYRANK', keys.prioritized, '0', integer(choice.prioritized - 1))
   end
   put_back(keys, choice.skipped)
   if choice.ran_empty and #choice.skipped == 0 then

@@ -19,7 +19,7 @@ end
 local function activate(keys, candidate, token, worker, processed_on)
   local job_key, fields, shape, starts = candidate.key, candidate.fields, candidate.shape, '1'
   if token ~= NO_LOCK then
-    redis.call('SET', job_key .. ':lock', token, 'PX', worker.lock_text)
+    redis.call('SET', job_key .. ':lock', token, 'PX', worker.lock_ms)
   end
   emit(keys, 'active', 'jobId', candidate.id, 'prev', 'waiting')
   if shape.has_run then -- else the worker knows these fields without being told
@@ -41,11 +41,15 @@ end
 --- Lock the chosen jobs, and number their tokens.
 local function activate_all(keys, chosen, worker, now)
   local processed_on = integer(now)
-  worker.lock_text = integer(worker.lock_ms)
   for n, candidate in ipairs(chosen) do
     candidate.number = token_number(worker.first_token, n)
     activate(keys, candidate, claim_token(worker.token, candidate.number), worker, processed_on)
   end
+end
+
+--- What a claim returns that gets none.
+local function no_jobs(limit_ms, ran_out)
+  return { jobs = {}, job_ids = {}, limit_ms = limit_ms, ran_out = ran_out, suspects = 0, any_iteration = false }
 end
 
 --- Claim up to `limit` jobs; due ones were promoted before. Returns jobs: see `group_jobs`; job_ids; limit_ms: how long
@@ -58,7 +62,7 @@ local function claim_jobs(keys, meta, worker, limit, now)
     limit_ms, allowance, duration = rate_limit(keys, meta, worker)
   end
   if limit_ms > 0 or is_blocked(keys, meta) then
-    return { jobs = {}, job_ids = {}, limit_ms = limit_ms, ran_out = false, suspects = 0, any_iteration = false }
+    return no_jobs(limit_ms, false)
   end
   local room = math.min(limit, allowance or limit)
   if meta.concurrency then

@@ -24,7 +24,7 @@ end
 --- delay.
 local function delay_job(keys, job_id, due_ms, last_score)
   local score = delayed_score(keys, due_ms, last_score)
-  redis.call('ZADD', keys.delayed, string.format('%.0f', score), job_id) -- `integer` remembers, for nothing here
+  redis.call('ZADD', keys.delayed, format_integer(score), job_id)
   emit(keys, 'delayed', 'jobId', job_id, 'delay', integer(due_ms))
   return score
 end

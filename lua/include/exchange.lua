@@ -1,4 +1,5 @@
 --- Exchange records: what the last call of a sender did, so that a call whose reply was lost can be sent again.
+--- @include clock
 --- @derived {prefix}pyq:x:{sender} string JSON {s: sequence, ...}; expires
 --- @error -20 StaleExchange a newer call of the same sender was applied already
 --- @error -22 OutOfTurn the call that this one follows was not applied
@@ -23,7 +24,7 @@ end
 --- The record of a sender, as text, and the number of the call that it is about; 0 = there is none.
 local function read_record(prefix, sender)
   local text = redis.call('GET', record_key(prefix, sender)) or ''
-  return text, tonumber(string.match(text, '"s":(%d+)')) or 0 -- in nearly every call there is no need to decode more
+  return text, (string.match(text, '"s":(%d+)') or 0) + 0 -- in nearly every call there is no need to decode more
 end
 
 --- Nothing when the call is new; its record when it was applied already; a code when it is older than the last one.
@@ -48,10 +49,26 @@ local function is_next(prefix, sender, sequence)
   return last >= sequence - 1
 end
 
---- Remember what this call did, in the place of the call before it. record.c: a code per row, shortened.
-local function record_exchange(prefix, sender, sequence, ttl_ms, record)
+--- Member of a record: ids. They hardly ever hold what JSON escapes, and to encode two numbers and a list costs more
+--- than a command.
+local function ids_text(name, job_ids)
+  local text = '[]'
+  if string.find(table.concat(job_ids, ' '), '[%c"\\]') then
+    text = cjson.encode(job_ids)
+  elseif #job_ids > 0 then
+    text = '["' .. table.concat(job_ids, '","') .. '"]'
+  end
+  return ',"' .. name .. '":' .. text
+end
+
+--- Member of a record: a code per row, shortened.
+local function codes_text(codes)
+  return ',"c":' .. (type(codes) == 'number' and integer(codes) or cjson.encode(codes))
+end
+
+--- Remember what this call did, in the place of the call before it. members: what belongs into its record.
+local function record_exchange(prefix, sender, sequence, ttl_text, members)
   if sequence > 0 then
-    record.s = sequence
-    redis.call('SET', record_key(prefix, sender), cjson.encode(record), 'PX', ttl_ms)
+    redis.call('SET', record_key(prefix, sender), '{"s":' .. format_integer(sequence) .. members .. '}', 'PX', ttl_text)
   end
 end

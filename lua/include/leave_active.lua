@@ -35,7 +35,7 @@ end
 
 --- The number of attempts made, when this one counts, too.
 local function attempts_made(job)
-  return (tonumber(job.attempts_made or 0) or 0) + 1
+  return (job.attempts_made and tonumber(job.attempts_made) or 0) + 1
 end
 
 --- Give up the lock and the place in active; 0 or -3. The lock goes and the failure is written even when the job turns

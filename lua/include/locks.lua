@@ -1,4 +1,5 @@
 --- Locks: the lease a worker holds while it runs a job.
+--- @include clock
 --- @error -2 LockMissing the lock expired
 --- @error -6 LockLost another worker holds it
 
@@ -12,7 +13,7 @@ end
 
 --- A token by its number.
 local function claim_token(token, number)
-  return number < 0 and token or string.format('%s:%d', token, number)
+  return number < 0 and token or token .. ':' .. format_integer(number)
 end
 
 --- 0 when `token` holds the lock whose value was read, else the error code.

@@ -4,13 +4,13 @@
 --- Work is ready: wake one worker, unless the queue holds its jobs back.
 local function mark_ready(keys, blocked)
   if not blocked then
-    redis.call('ZADD', keys.marker, 0, '0')
+    redis.call('ZADD', keys.marker, '0', '0')
   end
 end
 
 --- Milliseconds at which the first delayed job is due (a fraction counts jobs of one millisecond), or nil.
 local function next_delayed(keys)
-  local first = redis.call('ZRANGE', keys.delayed, 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', keys.delayed, '0', '0', 'WITHSCORES')
   if first[2] then
     return tonumber(first[2]) / 4096
   end

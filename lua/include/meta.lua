@@ -2,9 +2,10 @@
 --- @uses meta active
 
 --- Upstream's cap of the event stream where nobody set one.
-local DEFAULT_MAX_EVENTS = 10000
+local DEFAULT_MAX_EVENTS = '10000'
 
---- {paused, concurrency, max, duration, max_events}; concurrency, max and duration are nil when unset.
+--- {paused, concurrency, max, duration, max_events}; concurrency, max and duration are nil when unset, max_events
+--- is a text.
 local function read_meta(keys)
   local values = redis.call('HMGET', keys.meta, 'paused', 'concurrency', 'max', 'duration', 'opts.maxLenEvents')
   return {
@@ -12,7 +13,7 @@ local function read_meta(keys)
     concurrency = tonumber(values[2] or nil),
     max = tonumber(values[3] or nil),
     duration = tonumber(values[4] or nil),
-    max_events = tonumber(values[5] or nil),
+    max_events = values[5] and string.match(values[5], '^%d+$'),
   }
 end
 

@@ -109,7 +109,12 @@ local function settle_jobs(q, outcomes, metrics_points)
   q.has_children = has_children
   -- One job alone tells its parent at once, in upstream's order; and so does a call that also settles parents.
   q.batch.families = #outcomes > 1 and not has_children and {} or nil
-  local job = {} -- one table for all: what it says holds until the next job
+  -- One table for all: what it says holds until the next job. Its fields are made at once, because a table that grows
+  -- is made anew each time.
+  local job = {
+    row = 0, key = '', lock_key = '', lock = false, priority = 0, parent = nil, parent_key = nil, is_doomed = false,
+    deduplication_id = nil, attempts_started = false, attempts_made = false,
+  }
   for i, outcome in ipairs(outcomes) do
     outcome.details = read_details(outcome.details)
     job.row, job.key, job.lock_key = i, outcome.key, lock_keys[i]

@@ -129,13 +129,10 @@ def test_functions_that_a_script_does_not_reach_are_left_out(write: Write) -> No
 
 
 def test_names_are_bound_to_keys_and_arguments(whole: Script) -> None:
-    assert (
-        "local prefix = ARGV[1]\nkeys.prefix = prefix\nlocal limit = ARGV[2] == '0' and 0 or tonumber(ARGV[2])"
-        in whole.text
-    )
+    assert "local prefix = ARGV[1]\nkeys.prefix = prefix\nlocal limit = ARGV[2] + 0" in whole.text
     assert "for i = 3, #ARGV, 2 do" in whole.text
     assert "id = ARGV[i + 0]," in whole.text
-    assert "size = ARGV[i + 1] == '0' and 0 or tonumber(ARGV[i + 1])," in whole.text
+    assert "size = ARGV[i + 1] + 0," in whole.text
 
 
 def test_the_hash_is_that_of_the_text(whole: Script) -> None:
@@ -226,9 +223,9 @@ DEFECTS = [
     ("@key wait", "too few words"),
     ("@key waiting list", "waiting is no attribute of QueueKeys"),
     ("@arg limit", "too few words"),
-    ("@arg limit float", "expected NAME int|string"),
-    ("@arg Limit int", "expected NAME int|string"),
-    ("@arg key-count int", "expected NAME int|string"),
+    ("@arg limit float", "expected NAME int|digits|string"),
+    ("@arg Limit int", "expected NAME int|digits|string"),
+    ("@arg key-count int", "expected NAME int|digits|string"),
     ("@rows jobs", "too few words"),
     ("@rows jobs id size:float", "expected NAME field[:int] ..."),
     ("@rows jobs id Size", "expected NAME field[:int] ..."),

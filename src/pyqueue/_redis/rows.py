@@ -50,8 +50,8 @@ def row_bindings(name: str, fields: Sequence[str], shared: int, first: int) -> l
 
 def value_of(argument: str, kind: str) -> str:
     """The Lua of an argument's value."""
-    # Most numbers are 0, and tonumber costs as much as ten comparisons.
-    return f"{argument} == '0' and 0 or tonumber({argument})" if kind == "int" else argument
+    # A sum converts a text in a fifth of the time of tonumber, and leaves a number as it is.
+    return f"{argument} + 0" if kind == "int" else argument
 
 
 def _run_bindings(name: str, own: Sequence[str], shared: Sequence[str], first: int) -> list[str]:

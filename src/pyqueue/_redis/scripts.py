@@ -10,7 +10,7 @@ Header lines (the leading comment block of the file):
     --- Transition: wait -> active
     --- @key NAME TYPE text            attribute NAME of QueueKeys; the body reads keys.NAME
     --- @derived PATTERN TYPE text     keys built from the prefix and an id (same hash tag)
-    --- @arg NAME int|string text      a local NAME
+    --- @arg NAME int|digits|string text   a local NAME; digits: a number that only commands read, as text
     --- @rows NAME field[:int] ...     the rest of ARGV, one record per row; fields behind a | are mostly the same from
                                        row to row, and travel once for all rows that share them
     --- @return text
@@ -59,7 +59,7 @@ class Header:
     transition: str
     keys: tuple[tuple[str, str, str], ...]  # name, type, text
     derived: tuple[tuple[str, str, str], ...]  # pattern, type, text
-    args: tuple[tuple[str, str, str], ...]  # name, int | string, text
+    args: tuple[tuple[str, str, str], ...]  # name, int | digits | string, text
     rows: tuple[str, tuple[str, ...]] | None  # name, fields ("field" or "field:int")
     shared: int  # how many of the fields, the last ones, travel once for all rows that share them
     returns: str
@@ -206,8 +206,8 @@ class _HeaderReader:
             return "too few words"
         if tag == "key" and words[0] not in SUFFIXES:
             return f"{words[0]} is no attribute of QueueKeys"
-        if tag == "arg" and (not _NAME.match(words[0]) or words[1] not in {"int", "string"}):
-            return "expected NAME int|string"
+        if tag == "arg" and (not _NAME.match(words[0]) or words[1] not in {"int", "digits", "string"}):
+            return "expected NAME int|digits|string"
         if tag == "error" and not re.fullmatch(r"-\d+", words[0]):
             return "expected a negative code"
         if tag == "uses" and not set(words) <= set(SUFFIXES):
