@@ -426,6 +426,7 @@ class WorkerOptionFields(TypedDict, total=False):
     prefix: str
     name: str
     concurrency: int
+    prefetch: int
     limiter: RateLimit | Mapping[str, Any] | None
     lock_duration: timedelta | int
     lock_renew_time: timedelta | int | None
@@ -458,6 +459,9 @@ class WorkerOptions(OptionModel):
     """Shown in the client list and stored on the jobs it runs. Printable ASCII without spaces."""
     concurrency: PositiveCount = 1
     """How many jobs run at once, at least 1."""
+    prefetch: Count = 0
+    """How many more are claimed ahead, so that short jobs need not wait for Redis. They are active while they wait here
+    for those before them, and no other worker can take them: leave it at 0 where a job may take long."""
     limiter: RateLimit | None = None
     """At most so many jobs per time, over all workers of the queue."""
     lock_duration: PositiveDuration = 30_000

@@ -25,10 +25,16 @@ def held(*, is_suspect: bool = False) -> Held:
 
 @asynccontextmanager
 async def running(
-    run_job: Callable[[Held], Awaitable[None]], concurrency: int = 2
+    run_job: Callable[[Held], Awaitable[None]], concurrency: int = 2, prefetch: int = 0
 ) -> AsyncIterator[tuple[Slots, list[Held]]]:
     ended: list[Held] = []
-    slots = Slots(run_job, ended.append, concurrency)
+    slots = Slots(
+        run_job,
+        started=lambda one: setattr(one, "value", "started"),
+        finished=ended.append,
+        concurrency=concurrency,
+        prefetch=prefetch,
+    )
     async with anyio.create_task_group() as group:
         await group.start(slots.run)
         yield slots, ended
@@ -142,3 +148,59 @@ async def _started(one: Held) -> None:
 
 async def _reached(ended: list[Held], total: int) -> None:
     await wait_until(lambda: len(ended) == total)
+
+
+async def test_jobs_beyond_the_concurrency_wait_for_their_turn() -> None:
+    order: list[Held] = []
+    gate = anyio.Event()
+
+    async def run_job(one: Held) -> None:
+        assert one.value == "started"
+        order.append(one)
+        await gate.wait()
+
+    async with running(run_job, concurrency=1, prefetch=2) as (slots, ended):
+        jobs = [held(is_suspect=True) for _ in range(3)]
+        for one in jobs:
+            slots.start(one)
+        assert (slots.free, slots.running, slots.waiting, slots.suspects) == (0, 1, 2, 3)
+        assert [one.value for one in jobs] == ["started", None, None]
+        gate.set()
+        await slots.wait_empty()
+        assert order == ended == jobs
+        assert (slots.free, slots.running, slots.waiting, slots.suspects) == (3, 0, 0, 0)
+
+
+async def test_jobs_that_wait_can_be_withdrawn() -> None:
+    gate = anyio.Event()
+
+    async def run_job(one: Held) -> None:
+        await gate.wait()
+
+    async with running(run_job, concurrency=1, prefetch=2) as (slots, ended):
+        first, second, third = held(), held(is_suspect=True), held()
+        for one in (first, second, third):
+            slots.start(one)
+        assert slots.withdraw() == [second, third]
+        assert (slots.free, slots.waiting, slots.suspects, slots.withdraw()) == (2, 0, 0, [])
+        gate.set()
+        await slots.wait_empty()
+        assert ended == [first]
+
+
+async def test_a_job_that_is_cancelled_while_it_waits_knows_when_it_starts() -> None:
+    gate = anyio.Event()
+    reasons: list[CancelReason | None] = []
+
+    async def run_job(one: Held) -> None:
+        reasons.append(one.cancel_reason)
+        await gate.wait()
+
+    async with running(run_job, concurrency=1, prefetch=1) as (slots, _):
+        slots.start(held())
+        waits = held()
+        slots.start(waits)
+        slots.cancel(waits, CancelReason.LOCK_LOST)
+        gate.set()
+        await slots.wait_empty()
+    assert reasons == [None, CancelReason.LOCK_LOST]

@@ -163,7 +163,14 @@ class Engine:
         self.is_closing |= closing
         self.is_paused |= not closing
         self._rearm |= self.supply.knows_delayed
+        self._give_back(self._slots.withdraw())
         self.changed()
+
+    def _give_back(self, jobs: list[Held]) -> None:
+        """Return jobs that have not started to the front of their line, each in front of the one after it."""
+        for held in reversed(jobs):
+            held.outcome = Returned()
+            self._finished.append(held)
 
     def marker_lost(self) -> None:
         """A pop was cut off, with or without a marker."""
@@ -186,15 +193,17 @@ class Engine:
     def finished(self, held: Held) -> None:
         """A job has ended: its outcome goes into the next exchange."""
         if not held.is_lost:
-            self._closes_limit |= type(held.outcome) is RateLimited
-            self._finished.append(held)
+            if type(held.outcome) is RateLimited:
+                self._closes_limit = True
+                self._give_back(self._slots.withdraw())
+            self._finished.append(held)  # behind them: it goes back in front of them
         if self._flying:
             if self._may_follow():
                 self._go_on()
             return  # the next landing goes on from here
         if not self._may_launch():
             self._changed.set()
-        elif not self._slots.running:  # nobody else is about to end
+        elif not (self._slots.running or self._slots.waiting):  # nobody else is about to end
             if not self._go_on():
                 self._changed.set()
         elif not self._is_turn_due:
@@ -282,10 +291,10 @@ class Engine:
         )
 
     def _share(self) -> int:
-        return share(self._slots.concurrency, pairs=self._flying.come_in_pairs)
+        return share(self._slots.capacity, pairs=self._flying.come_in_pairs)
 
     def _free_slots(self, landing: Landing | None) -> int:
-        """Slots that neither run a job nor are meant for one that comes."""
+        """Places that neither hold a job nor are meant for one that comes."""
         return self._slots.free - self._claiming - (0 if landing is None else landing.reply.claims)
 
     def _is_held_back(self) -> bool:
@@ -457,6 +466,7 @@ class Engine:
 
     def _hand_out(self, landing: Landing) -> None:
         any_suspect = landing.reply.suspects > 0
+        unwanted: list[Held] = []
         for one in landing.reply.claimed:
             job = self._make_job(one)
             held = Held(job, landing.lease_until, is_suspect=any_suspect and job.stalled_count > 0)
@@ -465,8 +475,7 @@ class Engine:
                 self._confirmations.superseded(older)
             # A second suspect can only have come with an exchange that followed another.
             if self.is_paused or self.is_closing or (held.is_suspect and self._slots.suspects >= MAX_SUSPECTS):
-                held.outcome = Returned()
-                self._finished.append(held)
+                unwanted.append(held)
             else:
-                self._callbacks.emit("active", job)
                 self._slots.start(held)
+        self._give_back(unwanted)

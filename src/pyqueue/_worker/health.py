@@ -21,6 +21,8 @@ class WorkerHealth:
     """Jobs whose processors run."""
     concurrency: int
     """How many may run."""
+    prefetched: int
+    """Jobs that were claimed and wait until one of those ends."""
     unsettled: int
     """Jobs that have ended and whose outcome Redis has not confirmed."""
     limited_for: float

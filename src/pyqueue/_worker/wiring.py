@@ -77,7 +77,13 @@ class Parts:
         self._jobs = Store(connection.commands, keys, clock)
         self._exchanges = Store(self.lanes[0], keys, clock)
         self.executor = Executor(call, self.verdicts, stop, worker_name=options.name, threads=options.concurrency)
-        self.slots = Slots(self.executor.run, self._finished, options.concurrency)
+        self.slots = Slots(
+            self.executor.run,
+            started=self._started,
+            finished=self._finished,
+            concurrency=options.concurrency,
+            prefetch=options.prefetch,
+        )
         self.leases = Leases(
             options.lock_duration, options.lock_renew_ms, lost=self._locks_lost, report=self.callbacks.report
         )
@@ -176,6 +182,9 @@ class Parts:
             self._options.lock_duration,
         )
         await self.leases.renew_forever(self._exchanges, self.outage, _call)
+
+    def _started(self, held: Held) -> None:
+        self.callbacks.emit("active", held.job)
 
     def _finished(self, held: Held) -> None:
         self.engine.finished(held)

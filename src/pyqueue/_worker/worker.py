@@ -193,6 +193,7 @@ class Worker(Generic[DataT, ResultT]):
             is_paused=engine.is_paused,
             running=parts.slots.running,
             concurrency=parts.slots.concurrency,
+            prefetched=parts.slots.waiting,
             unsettled=engine.unsettled,
             limited_for=engine.supply.limited_s,
             last_error=parts.callbacks.last_error,
