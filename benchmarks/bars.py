@@ -85,6 +85,7 @@ BARS: Final = (
     _rate("process, concurrency 100, against the Python port", "process_100", 12, 25, PORT),
     _rate("process, concurrency 10, against BullMQ Node", "process_10", 1.5, 2),
     _rate("process, concurrency 1, against BullMQ Node", "process_1", 1.2, 1.5),
+    _rate("the same with prefetch=50 (an option), against BullMQ Node", "process_1_prefetch", 1.2, 1.5),
     _rate("add_bulk, against BullMQ Node", "add_bulk", 3, 4),
     _rate("add, 64 in flight, against BullMQ Node", "add_concurrent", 1.5, 2.5),
     _rate("add, one after another, against BullMQ Node", "add_sequential", 1, 1.3),

@@ -46,6 +46,8 @@ class Task:
     lead_s: float = 0
     """... beginning so long after the start."""
     concurrency: int = 1
+    prefetch: int = 0
+    """work: jobs that are claimed ahead, where a system can."""
     keep_results: bool = True
     timings: bool = False
     """work: report, per job, its start minus the time in its data ("at")."""

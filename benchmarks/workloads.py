@@ -61,13 +61,13 @@ def add_bulk(bench: Bench) -> Figures:
     return bench.add(bench.jobs(30_000), "bulk", skip=bench.jobs(3_000))
 
 
-def process(jobs: int, concurrency: int, *, keep: bool) -> Callable[[Bench], Figures]:
+def process(jobs: int, concurrency: int, *, keep: bool, prefetch: int = 0) -> Callable[[Bench], Figures]:
     """No-op jobs that wait already; one worker process."""
 
     def run(bench: Bench) -> Figures:
         number = bench.jobs(jobs)
         bench.add(number)
-        return bench.work(number, concurrency, keep_results=keep)
+        return bench.work(number, concurrency, keep_results=keep, prefetch=prefetch)
 
     return run
 
@@ -122,6 +122,11 @@ WORKLOADS: Final = (
     Workload(
         "process_1", "process, concurrency 1, results kept", process(6_000, 1, keep=True),
         "jobs_per_s", THROUGHPUT, frozenset({"keep"}),
+    ),
+    Workload(
+        "process_1_prefetch", "process, concurrency 1, 50 jobs claimed ahead (an option; BullMQ has none)",
+        process(20_000, 1, keep=True, prefetch=50), "jobs_per_s", THROUGHPUT,
+        only=frozenset({"pyqueue", "pyqueue-uvloop", "bullmq"}),
     ),
     Workload(
         "process_10", "process, concurrency 10, results kept", process(20_000, 10, keep=True),

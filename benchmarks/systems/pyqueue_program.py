@@ -18,6 +18,7 @@ class PyQueue:
     def __init__(self, task: Task) -> None:
         self.url = f"redis://127.0.0.1:{task.port}"
         self.concurrency = task.concurrency
+        self.prefetch = task.prefetch
         self.remove_on_complete = None if task.keep_results else True
         self.queue: Queue[Any, Any] = Queue("bench", connection=self.url)
 
@@ -42,6 +43,7 @@ class PyQueue:
             process,
             connection=self.url,
             concurrency=self.concurrency,
+            prefetch=self.prefetch,
             remove_on_complete=self.remove_on_complete,
         )
         async with worker:
