@@ -18,7 +18,6 @@
 --- @arg now_ms int unix milliseconds; 0 = the server's TIME
 --- @arg sender string uuid of the producer
 --- @arg sequence int number of the call; 0 = keep no record
---- @arg record_ms digits how long the exchange record lives
 --- @rows nodes tree prefix data name opts job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup is_new:int
 --- A parent comes before its children. tree: any text, the same for all nodes of a tree; prefix: of the node's queue;
 --- is_new: 1 = the id was made for this flow;
@@ -36,5 +35,5 @@ elseif record then
 end
 local job_ids, statuses = add_trees(nodes, now)
 statuses = shorten(statuses)
-record_exchange(prefix, sender, sequence, record_ms, ids_text('i', job_ids) .. codes_text(statuses))
+record_exchange(prefix, sender, sequence, ids_text('i', job_ids) .. codes_text(statuses))
 return { now, job_ids, statuses }

@@ -16,7 +16,6 @@
 --- @arg now_ms int unix milliseconds; 0 = the server's TIME
 --- @arg sender string uuid of the producer
 --- @arg sequence int number of the call; 0 = keep no record; negative = the call follows another one, which may have failed
---- @arg record_ms digits how long the exchange record lives
 --- @rows jobs data | name opts job_id timestamp_ms:int delay_ms:int priority:int placement parent_key parent dedup
 --- job_id: '' = generate one; timestamp_ms: 0 = now; placement: '' by delay and priority, lifo, children;
 --- parent_key, parent, dedup: '' = none
@@ -24,6 +23,8 @@
 --- job_ids: the first of them, where all were created with generated ids; statuses: their number where all are 0
 --- @include clock exchange add
 --- @lazy keys delayed staged deduplication deduplicate remove parents duplicate
+--- @lazy keys error_text undo_add store_job enqueue_job append_field has_parent
+--- @lazy priority_base priority_score push_prioritized next_delayed mark_delayed ids_text
 
 local now, follows = resolve_now(now_ms), sequence < 0
 sequence = math.abs(sequence)
@@ -39,5 +40,5 @@ local job_ids, statuses = add_jobs(keys, jobs, now)
 statuses = shorten(statuses)
 local are_numbered = type(statuses) == 'number' and statuses > 0 and none_has(jobs, 'job_id') -- one after the other
 local recorded = are_numbered and ',"i":"' .. job_ids[1] .. '"' or ids_text('i', job_ids)
-record_exchange(prefix, sender, sequence, record_ms, recorded .. codes_text(statuses))
+record_exchange(prefix, sender, sequence, recorded .. codes_text(statuses))
 return { now, are_numbered and job_ids[1] + 0 or job_ids, statuses }

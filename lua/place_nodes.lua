@@ -17,7 +17,6 @@
 --- @arg now_ms int unix milliseconds; 0 = the server's TIME
 --- @arg sender string uuid of the producer
 --- @arg sequence int number of the call; 0 = keep no record
---- @arg record_ms digits how long the exchange record lives
 --- @rows nodes prefix job_id name timestamp_ms:int delay_ms:int priority:int placement parent_key
 --- parent_key: of a root whose parent is outside of the flow, else ''
 --- @return [now_ms, statuses]; status: 0 placed, 1 the job has a place already
@@ -36,5 +35,5 @@ if not statuses then
   return code
 end
 statuses = shorten(statuses)
-record_exchange(prefix, sender, sequence, record_ms, codes_text(statuses))
+record_exchange(prefix, sender, sequence, codes_text(statuses))
 return { now, statuses }

@@ -21,29 +21,30 @@
 --- @key metrics_failed_data list
 --- @derived {prefix}{id} hash one job
 --- @arg prefix string key prefix of the queue, ends with ':'
---- @arg now_ms int unix milliseconds; 0 = the server's TIME
 --- @arg sender string uuid of the worker
 --- @arg sequence int number of the exchange; 0 = keep no record
---- @arg record_ms digits how long the exchange record lives
 --- @arg claim int how many jobs to claim, at most
 --- @arg token string lock token, or the part before its number
 --- @arg first_token int number of the first token; -1 = use the token as it is
 --- @arg lock_ms digits how long a lock lasts
---- @arg worker_name string stored on each job; '' = none
---- @arg limiter_max int the worker's rate limit; 0 = none
---- @arg limiter_duration_ms int window of the rate limit
---- @arg metrics_points int minutes of metrics to keep; 0 = none
 --- @arg suspects int how many jobs that stalled before may be claimed
---- @arg rearm int 1 = put the markers back that fit: the sender popped one and cannot use it
+--- @option now_ms int unix milliseconds; 0 = the server's TIME
+--- @option worker_name string stored on each job; '' = none
+--- @option limiter_max int the worker's rate limit; 0 = none
+--- @option limiter_duration_ms int window of the rate limit
+--- @option metrics_points int minutes of metrics to keep; 0 = none
+--- @option rearm int 1 = put the markers back that fit: the sender popped one and cannot use it
 --- @rows outcomes id token kind value details
 --- kind: completed failed retried backoff delayed delayed_until released returned rate_limited waiting_children
 --- details: see the include of that name; '' = those of a job that completes and is kept, and of one that only goes back
---- @return [now_ms, codes, claimed, next_delayed_ms, rate_limit_ms, suspects, any_iteration]
---- codes: a code per outcome, or their number where all are 0; claimed: groups of jobs, see include groups; suspects:
---- how many of them stalled before, at most; any_iteration: 0 = no scheduler made one of them
+--- @return [now_ms, codes, next_delayed_ms, rate_limit_ms, suspects, any_iteration, claimed ...]
+--- codes: a code per outcome, or their number where all are 0; suspects: how many of the claimed jobs stalled before, at
+--- most; any_iteration: 0 = no scheduler made one of them; claimed: groups of jobs, see include groups
 --- @include clock settle claim exchange groups replay memory follow
 --- @lazy keys ready remove retention
 --- @lazy delayed parents siblings staged job deduplication requeue metrics rate_limit replay schedulers legacy iterate follow
+--- @lazy delayed error_text check_children tell_others count_into_metrics has_stalled set_field
+--- @lazy peek_prioritized mark_delayed rearm_marker announce_drained no_jobs
 
 local now = resolve_now(now_ms)
 local worker = {
@@ -99,12 +100,10 @@ if rearm == 1 then
 end
 codes = shorten(codes)
 local tokens_text = ',"t":' .. format_integer(first_token)
-record_exchange(prefix, sender, sequence, record_ms, codes_text(codes) .. tokens_text .. ids_text('j', claimed.job_ids))
+record_exchange(prefix, sender, sequence, codes_text(codes) .. tokens_text .. ids_text('j', claimed.job_ids))
 if q.batch.gave_back then
   claimed.limit_ms = math.max(claimed.limit_ms, limit_left(keys))
 end
 local next_delayed_ms = claimed.ran_out and due and math.floor(due) or 0
-return {
-  now, codes, group_jobs(claimed.jobs), next_delayed_ms, claimed.limit_ms, claimed.suspects,
-  claimed.any_iteration and 1 or 0,
-}
+local any_iteration = claimed.any_iteration and 1 or 0
+return append_jobs({ now, codes, next_delayed_ms, claimed.limit_ms, claimed.suspects, any_iteration }, claimed.jobs)

@@ -17,7 +17,6 @@
 --- @arg now_ms int unix milliseconds; 0 = the server's TIME
 --- @arg sender string uuid of the producer
 --- @arg sequence int number of the call; 0 = keep no record
---- @arg record_ms digits how long the exchange record lives
 --- @arg flow string uuid of this add of the flow
 --- @arg check_only int 1 = write nothing, only say what would be refused
 --- @rows nodes prefix job_id name data opts timestamp_ms:int delay_ms:int priority:int parent_key parent is_root:int is_new:int
@@ -43,5 +42,5 @@ else
   statuses = stage_nodes(nodes, now, integer(now) .. ':' .. flow)
 end
 statuses = shorten(statuses)
-record_exchange(prefix, sender, sequence, record_ms, codes_text(statuses))
+record_exchange(prefix, sender, sequence, codes_text(statuses))
 return { now, statuses }

@@ -205,7 +205,7 @@ def script_findings(name: str, sources: dict[str, Source]) -> Iterator[Finding]:
         if key not in reached:
             yield Finding(source.path, 1, f"@key {key}: neither the body nor an include touches keys.{key}")
     rows = (source.header.rows[0],) if source.header.rows else ()
-    for bound in (*script.args, *rows):
+    for bound in (*script.args, *script.options, *rows):
         if bound not in source.names | IMPLICIT_ARGS:
             yield Finding(source.path, 1, f"{bound} is declared but the body does not use it")
 

@@ -114,7 +114,8 @@ end
 --- are no more.
 local function choose_jobs(keys, room, suspects)
   local choice = {
-    jobs = {}, job_ids = {}, skipped = {}, suspects = 0, waiting = 0, prioritized = 0, ran_empty = false, any_iteration = false,
+    jobs = {}, job_ids = {}, skipped = {}, suspects = 0, waiting = 0, prioritized = 0, ran_empty = false,
+    any_iteration = false, limit_ms = 0, ran_out = false,
   }
   local place, peek, taken = 'waiting', peek_waiting, 0
   while #choice.jobs < room and choice.waiting + choice.prioritized < CLAIM_SCAN and not choice.ran_empty do

@@ -77,10 +77,8 @@ local function claim_jobs(keys, meta, worker, limit, now)
     spend_limit(keys, choice.jobs, duration)
   end
   take_chosen(keys, choice)
-  return {
-    jobs = choice.jobs, job_ids = choice.job_ids, limit_ms = 0, ran_out = #choice.jobs < room,
-    suspects = choice.suspects, any_iteration = choice.any_iteration,
-  }
+  choice.ran_out = #choice.jobs < room
+  return choice
 end
 
 --- Put the markers back for another worker: work that is ready, and the next delayed job.

@@ -5,6 +5,8 @@
 --- @error -22 OutOfTurn the call that this one follows was not applied
 
 local STALE_EXCHANGE, OUT_OF_TURN = -20, -22
+--- How long a record lives: a sender does not send a call again after that.
+local RECORD_MS = '600000'
 
 local function record_key(prefix, sender)
   return prefix .. 'pyq:x:' .. sender
@@ -67,8 +69,8 @@ local function codes_text(codes)
 end
 
 --- Remember what this call did, in the place of the call before it. members: what belongs into its record.
-local function record_exchange(prefix, sender, sequence, ttl_text, members)
+local function record_exchange(prefix, sender, sequence, members)
   if sequence > 0 then
-    redis.call('SET', record_key(prefix, sender), '{"s":' .. format_integer(sequence) .. members .. '}', 'PX', ttl_text)
+    redis.call('SET', record_key(prefix, sender), '{"s":' .. format_integer(sequence) .. members .. '}', 'PX', RECORD_MS)
   end
 end

@@ -15,5 +15,5 @@ local function replay_exchange(keys, record, worker, now)
       claimed[#claimed + 1] = { id = job_id, number = number, fields = fields, is_changed = true }
     end
   end
-  return { now, record.c, group_jobs(claimed), now, 0, #claimed, 1 }
+  return append_jobs({ now, record.c, now, 0, #claimed, 1 }, claimed)
 end

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pyqueue._store.sender import RECORD_MS
 from tests.support.flow_rows import Flow
 from tests.support.keyspace import dump
 from tests.support.script_bench import NOW, Bench, Zset
@@ -209,7 +210,7 @@ async def test_the_same_call_sent_again_is_answered_from_its_record(bench: Bench
 
     assert again.reply == first.reply
     assert (again.keys, late.reply, late.keys) == ({}, -20, {})
-    assert first.ttls == {"pyq:x:producer": 60}
+    assert first.ttls == {"pyq:x:producer": RECORD_MS / 1000}
 
 
 async def test_a_child_that_cannot_be_stored_holds_its_parent_back(bench: Bench, flow: Flow) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pyqueue._store.sender import RECORD_MS
 from pyqueue.errors import RedisRefused
 from tests.support.script_bench import NOW, Bench, Ran, Zset
 from tests.support.script_rows import STACK, active, add_row, adding, exchange, settled, stored
@@ -68,7 +69,7 @@ async def test_the_record_holds_what_the_last_exchange_did(bench: Bench) -> None
     ran = await bench.run("settle_and_claim", rows, **exchange(1, sequence=3, first_token=7))
 
     assert json.loads(ran.keys["pyq:x:worker"]) == {"s": 3, "c": [0, -1], "j": ["2"], "t": 7}
-    assert ran.ttls["pyq:x:worker"] == 60
+    assert ran.ttls["pyq:x:worker"] == RECORD_MS / 1000
 
 
 @pytest.mark.parametrize("code", [-1, -2, -3, -4, -6, -9, 1, "WRONGTYPE"])
@@ -218,7 +219,7 @@ async def test_adds_that_are_sent_again_are_stored_once(bench: Bench) -> None:
     assert first.reply[1] == ["1", "a", "a", "4", "5", "", "6", "7", "8", "p"]
     assert [status for status in first.reply[2] if isinstance(status, int)] == [0, 0, 1, 0, 0, -5, 0, 3, 0]
     assert is_unchanged(again)
-    assert first.ttls == {"pyq:x:producer": 60}
+    assert first.ttls == {"pyq:x:producer": RECORD_MS / 1000}
 
 
 async def test_a_call_that_added_nothing_is_answered_again(bench: Bench) -> None:

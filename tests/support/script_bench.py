@@ -122,21 +122,22 @@ def _only_grew_older(before: Key, after: Key) -> bool:
 
 
 def _spelled_out(name: str, reply: Any) -> Any:
-    """A reply with its codes one by one, and the ids of jobs that were numbered."""
+    """A reply with its codes one by one, the ids of jobs that were numbered, and claimed jobs as its third element."""
     at = _CODES_AT.get(name)
     if at is None or not isinstance(reply, list):
         return reply
     codes = list(lengthened(reply[at]))
     if name == "settle_and_claim":
-        reply[2] = list(_jobs(reply[0], reply[2]))
+        reply = [*reply[:2], list(_jobs(reply[0], reply[6:])), *reply[2:6]]
     if name == "add_jobs" and isinstance(reply[1], int):
         reply[1] = [str(reply[1] + i) for i in range(len(codes))]
     return [*reply[:at], codes, *reply[at + 1 :]]
 
 
-def _jobs(now_ms: int, groups: Any) -> Iterator[list[Any]]:
+def _jobs(now_ms: int, groups: list[Any]) -> Iterator[list[Any]]:
     """Claimed jobs one by one: id, number of the token, flat fields."""
-    for names, first, is_first_run, values in groups:
+    for joined, first, is_first_run, values in zip(*[iter(groups)] * 4, strict=True):
+        names = joined.split("\0")
         width = 1 + len(names)
         start = ["processedOn", str(now_ms), "ats", "1"] if is_first_run else []
         for n, at in enumerate(range(0, len(values), width)):

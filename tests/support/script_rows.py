@@ -41,7 +41,7 @@ def add_row(
 
 def adding(**more: Arg) -> dict[str, Any]:
     """Arguments of `add_jobs`."""
-    return {"sender": "producer", "sequence": 0, "record_ms": 60_000, **more}
+    return {"sender": "producer", "sequence": 0, **more}
 
 
 def stored(**more: str) -> dict[str, str]:
@@ -77,7 +77,6 @@ def exchange(claim: int = 0, **more: Arg) -> dict[str, Any]:
     return {
         "sender": "worker",
         "sequence": 0,
-        "record_ms": 60_000,
         "claim": claim,
         "token": "w",
         "first_token": 0,

@@ -226,6 +226,8 @@ DEFECTS = [
     ("@arg limit float", "expected NAME int|digits|string"),
     ("@arg Limit int", "expected NAME int|digits|string"),
     ("@arg key-count int", "expected NAME int|digits|string"),
+    ("@option limit", "too few words"),
+    ("@option limit digits", "expected NAME int|string"),
     ("@rows jobs", "too few words"),
     ("@rows jobs id size:float", "expected NAME field[:int] ..."),
     ("@rows jobs id Size", "expected NAME field[:int] ..."),
@@ -265,11 +267,11 @@ def test_a_script_needs_a_summary(write: Write, text: str) -> None:
         scripts.load("mute")
 
 
-@pytest.mark.parametrize("line", ["@key wait list", "@arg prefix string", "@rows jobs id"])
+@pytest.mark.parametrize("line", ["@key wait list", "@arg prefix string", "@option limit int", "@rows jobs id"])
 def test_an_include_may_not_bind(write: Write, line: str) -> None:
     write(script="--- Script.\n--- @include one\nreturn 1", include_one=include("one", line))
 
-    with pytest.raises(ScriptHeaderError, match="include one: @key, @arg and @rows belong to scripts"):
+    with pytest.raises(ScriptHeaderError, match="include one: @key, @arg, @option and @rows belong to scripts"):
         scripts.load("script")
 
 
@@ -387,6 +389,59 @@ def test_fields_strings_and_comments_that_read_like_a_lazy_name_are_left_alone(w
     script = _lazy_script(write, "local x = {}\nx.rare = 'rare' -- rare\nnote(x.rare)\nreturn log")
 
     assert _run(script) == ["common", "rare"]
+
+
+def test_single_functions_can_be_lazy_whoever_uses_them(write: Write) -> None:
+    """`helper` is used by a lazy include and from outside, `caller` uses a lazy include."""
+    write(
+        script="--- Script.\n--- @include common\n--- @lazy rare helper\n--- @lazy rare caller\n"
+        "return { caller(), helper(), plain() }",
+        include_common=(
+            "--- Common.\n--- @include rare base\nlocal function plain() return 'plain' end\n"
+            "local function caller() return rare() .. plain() end\n"
+        ),
+        include_rare="--- Rare.\n--- @include base\nlocal function rare() return helper() .. 'rare' end\n",
+        include_base="--- Base.\nlocal function helper() return 'helper' end\n",
+    )
+    script = scripts.load("script")
+
+    assert _run(script) == ["helperrareplain", "helper", "plain"]
+    assert "helper = function" not in script.text
+    assert "caller = function" not in script.text
+
+
+OPTIONS = (
+    "--- Options.\n--- @arg limit int\n--- @option delay int\n--- @option note string\n--- @option last int\n"
+    "--- @rows jobs id\nreturn { limit, delay, note, last, #jobs }"
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "packed"),
+    [
+        ({}, ""),
+        ({"delay": 0, "note": "", "last": 0}, ""),
+        ({"delay": 7}, "[7]"),
+        ({"note": 'say "\u00e9"', "last": 0}, '[0,"say \\"\u00e9\\""]'),
+        ({"last": 2**53}, '[0,"",9007199254740992]'),
+    ],
+)
+def test_options_travel_as_one_argument(write: Write, options: dict[str, int | str], packed: str) -> None:
+    write(options=OPTIONS)
+    script = scripts.load("options")
+
+    assert script.pack({"limit": 5, **options}, [("a",)]) == [5, packed, "a"]
+    assert script.options == {"delay": 0, "note": "", "last": 0}
+    assert "local delay, note, last = 0, '', 0" in script.text
+    assert "delay, note, last = options[1] or 0, options[2] or '', options[3] or 0" in script.text
+    assert "for i = 3, #ARGV, 1 do" in script.text
+
+
+def test_a_wrong_option_name_fails_before_the_network(write: Write) -> None:
+    write(options=OPTIONS)
+
+    with pytest.raises(TypeError, match=r"missing arguments \[\], unknown arguments \['notes'\]"):
+        scripts.load("options").pack({"limit": 5, "notes": "x"})
 
 
 def test_only_includes_of_the_script_can_be_lazy(write: Write) -> None:

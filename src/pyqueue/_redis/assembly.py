@@ -10,8 +10,8 @@ not reach are left out:
     ...
     }
 
-The includes that a script names in one `@lazy` line become the body of one function, run when something of them is
-first used:
+The includes that a script names in one `@lazy` line, and single functions of other includes, become the body of one
+function, run when something of them is first used:
 
     local lazy_parents_made local lazy_parents           -- before the other includes, so that they can call it
     ...
@@ -46,12 +46,16 @@ _Pieces: TypeAlias = Sequence[str]
 
 
 def assemble(bodies: Mapping[str, str], groups: Sequence[Sequence[str]], rest: str) -> str:
-    """The text of a script: its includes (name -> body, what is needed first) and what follows them."""
-    lazy = {f"lazy_{group[0]}": [bodies[name] for name in bodies if name in group] for group in groups}
+    """The text of a script: its includes (name -> body, what is needed first) and what follows them.
+
+    groups: names of includes, or of functions of includes that are in no group.
+    """
     grouped = {name for group in groups for name in group}
     eager = [body for name, body in bodies.items() if name not in grouped]
     values = [_pieces(_FUNCTION.sub("", body)) for body in eager]
-    functions = {name: _pieces(text) for body in eager for name, text in _FUNCTION.findall(body)}
+    texts = {name: text for body in eager for name, text in _FUNCTION.findall(body)}
+    lazy = {f"lazy_{group[0]}": _home(group, bodies, texts) for group in groups}
+    functions = {name: _pieces(text) for name, text in texts.items() if name not in grouped}
     lazy_pieces = {maker: [_pieces(body) for body in home] for maker, home in lazy.items()}
     rest_pieces = _pieces(rest)
     others = [rest_pieces, *values, *(body for home in lazy_pieces.values() for body in home)]
@@ -77,6 +81,19 @@ def defined_names(body: str) -> list[str]:
     for function, values in _DEFINED.findall(body):
         found += [function] if function else re.split(", *", values)
     return found
+
+
+def _home(group: Sequence[str], bodies: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
+    """The bodies of a group: functions that its includes may use, the includes, and functions that use those."""
+    includes = [body for name, body in bodies.items() if name in group]
+    defined = {name for body in includes for name in defined_names(body)}
+    before: list[str] = []
+    behind: list[str] = []
+    for name in texts:
+        if name in group:
+            needs_includes = _words([_pieces(texts[name])]).keys() & defined
+            (behind if needs_includes else before).append(f"local function {name}{texts[name]}")
+    return [*before, *includes, *behind]
 
 
 def _reached(functions: Mapping[str, _Pieces], others: Iterable[_Pieces]) -> list[str]:

@@ -1,8 +1,9 @@
-"""Rows of a script: how they travel behind its arguments, and the Lua that reads them.
+"""Rows and options of a script: how they travel behind its arguments, and the Lua that reads them.
 
+Options are one argument: a JSON list up to the last that is not its default ('' or 0), or '' where all are.
 A row is one argument per field. Fields that rows share travel once for each run of rows in which they are the same: the
-length of the run, a JSON list of the shared fields up to the last that is not its default ('' or 0), and then what each
-row has for itself. Called by `scripts` only.
+length of the run, a JSON list of the shared fields, cut like the options, and then what each row has for itself.
+Called by `scripts` only.
 """
 
 from __future__ import annotations
@@ -46,6 +47,24 @@ def row_bindings(name: str, fields: Sequence[str], shared: int, first: int) -> l
         return _run_bindings(name, own, fields[len(own) :], first)
     lines = [f"local {name} = {{}}", f"for i = {first}, #ARGV, {len(own)} do"]
     return [*lines, f"  {name}[#{name} + 1] = {{", *_own_fields(own), "  }", "end"]
+
+
+def options_text(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
+    """The argument that holds the options."""
+    return "" if values == defaults else _shared_text(values, defaults)
+
+
+def option_bindings(names: Sequence[str], defaults: Sequence[Arg], argument: str) -> list[str]:
+    """The Lua that makes a local of each option."""
+    every = ", ".join(names)
+    values = ", ".join(f"options[{i}] or {default!r}" for i, default in enumerate(defaults, 1))
+    return [
+        f"local {every} = {', '.join(repr(default) for default in defaults)}",
+        f"if {argument} ~= '' then",
+        f"  local options = cjson.decode({argument})",
+        f"  {every} = {values}",
+        "end",
+    ]
 
 
 def value_of(argument: str, kind: str) -> str:

@@ -1,7 +1,8 @@
 """Load the Lua scripts: read headers, resolve includes, bind names.
 
-A script's header is its binding: the loader turns `@key` lines into a table `keys`, `@arg` lines into locals and the
-`@rows` line into a table of records, and Python passes the same names, so a wrong name fails before the network.
+A script's header is its binding: the loader turns `@key` lines into a table `keys`, `@arg` and `@option` lines into
+locals and the `@rows` line into a table of records, and Python passes the same names, so a wrong name fails before the
+network.
 Running a script is `Commands.call` in `connection`; which arguments it gets is decided in `pyqueue._store`.
 
 Header lines (the leading comment block of the file):
@@ -11,13 +12,15 @@ Header lines (the leading comment block of the file):
     --- @key NAME TYPE text            attribute NAME of QueueKeys; the body reads keys.NAME
     --- @derived PATTERN TYPE text     keys built from the prefix and an id (same hash tag)
     --- @arg NAME int|digits|string text   a local NAME; digits: a number that only commands read, as text
+    --- @option NAME int|string text   an argument that mostly is 0 or '': all options together travel as one
     --- @rows NAME field[:int] ...     the rest of ARGV, one record per row; fields behind a | are mostly the same from
                                        row to row, and travel once for all rows that share them
     --- @return text
     --- @error CODE Name text
     --- @event name ...
     --- @include name ...
-    --- @lazy name ...                 scripts only: includes that most calls do without, see `assembly`; a group
+    --- @lazy name ...                 scripts only: includes and functions that most calls do without, see `assembly`;
+                                       lines with the same first name are one group
     --- @uses name ...                 includes only: fields of the keys table they touch
 """
 
@@ -31,9 +34,9 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Final
 
-from pyqueue._redis.assembly import assemble
+from pyqueue._redis.assembly import assemble, defined_names
 from pyqueue._redis.keys import SUFFIXES, QueueKeys
-from pyqueue._redis.rows import append_rows, defaults_of, row_bindings, value_of
+from pyqueue._redis.rows import append_rows, defaults_of, option_bindings, options_text, row_bindings, value_of
 from pyqueue.types import Arg
 
 _PACKAGE: Final = Path(__file__).resolve().parent.parent
@@ -60,6 +63,7 @@ class Header:
     keys: tuple[tuple[str, str, str], ...]  # name, type, text
     derived: tuple[tuple[str, str, str], ...]  # pattern, type, text
     args: tuple[tuple[str, str, str], ...]  # name, int | digits | string, text
+    options: tuple[tuple[str, str, str], ...]  # name, int | string, text
     rows: tuple[str, tuple[str, ...]] | None  # name, fields ("field" or "field:int")
     shared: int  # how many of the fields, the last ones, travel once for all rows that share them
     returns: str
@@ -81,6 +85,7 @@ class Script:
     header: Header
     keys: tuple[str, ...]  # names of the declared keys, in the order of KEYS
     args: tuple[str, ...]  # names of the arguments, in the order of ARGV
+    options: Mapping[str, Arg]  # names and defaults of the options, in order; one element of ARGV, if there are any
     row_fields: tuple[str, ...]  # fields of one row; empty for a script without rows
     shared_defaults: tuple[Arg, ...]  # '' and 0: what is left out at the end of the fields that rows share
     includes: tuple[str, ...]
@@ -101,7 +106,12 @@ class Script:
             packed = [args[name] for name in self.args]
         except KeyError:
             raise TypeError(self._mismatch(args)) from None
-        if len(args) != len(packed):
+        given = len(packed)
+        if self.options:
+            values = [args.get(name, default) for name, default in self.options.items()]
+            given += sum(name in args for name in self.options)
+            packed.append(options_text(tuple(values), tuple(self.options.values())))
+        if len(args) != given:
             raise TypeError(self._mismatch(args))
         try:
             append_rows(packed, rows, len(self.row_fields), self.shared_defaults)
@@ -111,7 +121,7 @@ class Script:
 
     def _mismatch(self, args: Mapping[str, Arg]) -> str:
         missing = [name for name in self.args if name not in args]
-        unknown = [name for name in args if name not in self.args]
+        unknown = [name for name in args if name not in self.args and name not in self.options]
         return f"script {self.name}: missing arguments {missing}, unknown arguments {unknown}"
 
 
@@ -150,6 +160,7 @@ def load(name: str) -> Script:
         header=header,
         keys=tuple(key for key, _, _ in header.keys),
         args=tuple(arg for arg, _, _ in header.args),
+        options=dict(zip(*option_defaults(header), strict=True)),
         row_fields=tuple(f.partition(":")[0] for f in header.rows[1]) if header.rows else (),
         shared_defaults=defaults_of(header.rows[1][-header.shared :]) if header.rows and header.shared else (),
         includes=tuple(i.name for i in includes),
@@ -199,7 +210,7 @@ class _HeaderReader:
         self.entries.setdefault(tag, []).append(tuple(words))
 
     def _problem(self, tag: str, words: list[str]) -> str:
-        minimum = {"key": 2, "derived": 2, "arg": 2, "rows": 2, "return": 1, "error": 2}
+        minimum = {"key": 2, "derived": 2, "arg": 2, "option": 2, "rows": 2, "return": 1, "error": 2}
         if tag not in {*minimum, "event", "include", "lazy", "uses"}:
             return "unknown tag"
         if len(words) < minimum.get(tag, 1):
@@ -208,11 +219,13 @@ class _HeaderReader:
             return f"{words[0]} is no attribute of QueueKeys"
         if tag == "arg" and (not _NAME.match(words[0]) or words[1] not in {"int", "digits", "string"}):
             return "expected NAME int|digits|string"
+        if tag == "option" and (not _NAME.match(words[0]) or words[1] not in {"int", "string"}):
+            return "expected NAME int|string"
         if tag == "error" and not re.fullmatch(r"-\d+", words[0]):
             return "expected a negative code"
         if tag == "uses" and not set(words) <= set(SUFFIXES):
             return f"{sorted(set(words) - set(SUFFIXES))} are no attributes of QueueKeys"
-        if tag in {"key", "arg"} and words[0] in {entry[0] for entry in self.entries.get(tag, [])}:
+        if tag in {"key", "arg", "option"} and words[0] in {entry[0] for entry in self.entries.get(tag, [])}:
             return f"{words[0]} is declared twice"
         return self._rows_problem(words[1:]) if tag == "rows" else ""
 
@@ -232,6 +245,12 @@ class _HeaderReader:
     def _words(self, tag: str) -> tuple[str, ...]:
         return tuple(word for words in self.entries.get(tag, []) for word in words)
 
+    def _groups(self) -> tuple[tuple[str, ...], ...]:
+        groups: dict[str, tuple[str, ...]] = {}
+        for first, *others in self.entries.get("lazy", []):
+            groups[first] = (*groups.get(first, (first,)), *others)
+        return tuple(groups.values())
+
     def finish(self, body: str) -> Header:
         if not self.text:
             raise ScriptHeaderError(f"{self.name}.lua: the header has no summary")
@@ -244,13 +263,14 @@ class _HeaderReader:
             keys=self._triples("key"),
             derived=self._triples("derived"),
             args=self._triples("arg"),
+            options=self._triples("option"),
             rows=(name, tuple(field for field in fields if field != _BAR)) if name else None,
             shared=shared,
             returns=" ".join(self._words("return")),
             errors=tuple((int(code), error, text) for code, error, text in self._triples("error")),
             events=self._words("event"),
             includes=self._words("include"),
-            lazy=tuple(self.entries.get("lazy", ())),
+            lazy=self._groups(),
             uses=self._words("uses"),
             body=body,
         )
@@ -259,9 +279,9 @@ class _HeaderReader:
 @cache
 def _include(name: str) -> Header:
     header = read_header(directory() / "include" / f"{name}.lua")
-    if header.keys or header.args or header.rows or header.lazy:
+    if header.keys or header.args or header.options or header.rows or header.lazy:
         raise ScriptHeaderError(
-            f"include {name}: @key, @arg and @rows belong to scripts, as @lazy does; an include has @uses"
+            f"include {name}: @key, @arg, @option and @rows belong to scripts, as @lazy does; an include has @uses"
         )
     return header
 
@@ -284,7 +304,8 @@ def _ordered_includes(header: Header) -> list[Header]:
 
     for name in header.includes:
         visit(name, ())
-    strangers = {name for group in header.lazy for name in group} - ordered.keys()
+    known = {name for include in ordered.values() for name in (include.name, *defined_names(include.body))}
+    strangers = {name for group in header.lazy for name in group} - known
     if strangers:
         raise ScriptHeaderError(f"{header.name}: @lazy {sorted(strangers)}: no include needs them")
     return list(ordered.values())
@@ -298,6 +319,12 @@ def _check_keys(header: Header, includes: Sequence[Header]) -> None:
             raise ScriptHeaderError(f"{header.name}: include {include.name} uses undeclared keys {sorted(missing)}")
 
 
+def option_defaults(header: Header) -> tuple[tuple[str, ...], tuple[Arg, ...]]:
+    """Names of the options, and what they mostly are."""
+    names = tuple(name for name, _, _ in header.options)
+    return names, defaults_of(f"{name}:{kind}" for name, kind, _ in header.options)
+
+
 def bindings(header: Header) -> str:
     """The Lua that binds the names of a header to KEYS and ARGV."""
     lines = ["local keys = {"]
@@ -308,6 +335,8 @@ def bindings(header: Header) -> str:
         lines.append(f"local {name} = {value}")
         if name == "prefix":
             lines.append("keys.prefix = prefix")  # includes build job keys from the table alone
+    if header.options:
+        lines += option_bindings(*option_defaults(header), f"ARGV[{len(header.args) + 1}]")
     if header.rows:
-        lines += row_bindings(*header.rows, header.shared, len(header.args) + 1)
+        lines += row_bindings(*header.rows, header.shared, len(header.args) + bool(header.options) + 1)
     return "\n".join(lines)

@@ -14,7 +14,6 @@ from pyqueue._redis.refusals import refusal_of
 from pyqueue._redis.replies import codes, number, text
 from pyqueue._redis.scripts import load
 from pyqueue._store.record import AddRow
-from pyqueue._store.sender import RECORD_MS
 from pyqueue._store.store import Store
 from pyqueue.errors import PyqueueError, ScriptError, error_from_code
 
@@ -87,9 +86,7 @@ async def add_jobs(
     With a sequence the same call may be sent again after a lost reply; it is then answered from its record.
     Raises StaleExchange if a newer call of this sender was applied already.
     """
-    reply = await store.call(
-        load("add_jobs"), rows, sender=sender, sequence=sequence, record_ms=RECORD_MS, timeout_s=timeout_s
-    )
+    reply = await store.call(load("add_jobs"), rows, sender=sender, sequence=sequence, timeout_s=timeout_s)
     return _add_reply(store, reply)
 
 
@@ -114,7 +111,6 @@ def start_add_jobs(
         told,
         sender=sender,
         sequence=sequence if behind is None else -sequence,
-        record_ms=RECORD_MS,
         timeout_s=timeout_s,
         behind=behind,
     )

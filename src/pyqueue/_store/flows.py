@@ -14,7 +14,6 @@ from pyqueue._redis.replies import codes, number, text
 from pyqueue._redis.scripts import load
 from pyqueue._store.adding import Added, AddReply, add_result
 from pyqueue._store.record import AddRow, Field
-from pyqueue._store.sender import RECORD_MS
 from pyqueue._store.store import Store
 from pyqueue.errors import PyqueueError, error_from_code
 from pyqueue.types import Arg
@@ -85,7 +84,7 @@ async def add_flow(store: Store, rows: Sequence[FlowRow], *, sender: str = "", s
     same call may be sent again after a lost reply; it is then answered from its record. Raises StaleExchange if a newer
     call of this sender was applied already.
     """
-    reply = await store.call(load("add_flow"), rows, sender=sender, sequence=sequence, record_ms=RECORD_MS)
+    reply = await store.call(load("add_flow"), rows, sender=sender, sequence=sequence)
     now_ms, job_ids, statuses = _answered(store, reply, "add_flow")
     return AddReply(
         number(now_ms),
@@ -117,7 +116,6 @@ async def stage_nodes(
         check_only=int(check_only),
         sender=sender,
         sequence=sequence,
-        record_ms=RECORD_MS,
     )
     return _stage_reply(store, rows, reply, "stage_nodes")
 
@@ -127,7 +125,7 @@ async def place_nodes(
 ) -> StageReply:
     """Give up to MAX_NODES stored nodes their places; about 4 commands inside Redis per node."""
     packed = [_place_row(row, root_key) for row in rows]
-    reply = await store.call(load("place_nodes"), packed, sender=sender, sequence=sequence, record_ms=RECORD_MS)
+    reply = await store.call(load("place_nodes"), packed, sender=sender, sequence=sequence)
     return _stage_reply(store, rows, reply, "place_nodes")
 
 

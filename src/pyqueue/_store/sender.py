@@ -21,7 +21,7 @@ from pyqueue._redis.outage import Outage
 from pyqueue.errors import RedisRefused
 
 #: How long Redis remembers the last exchange of a sender. Long against any outage that a sender sits out, short
-#: against the life of the keys that ended processes leave behind (a few hundred bytes each).
+#: against the life of the keys that ended processes leave behind (a few hundred bytes each). As in the scripts.
 RECORD_MS: Final = 600_000
 #: An exchange is sent again for at most this long, so that its record cannot have expired: a margin for one attempt.
 RESEND_S: Final = RECORD_MS / 1000 - 60

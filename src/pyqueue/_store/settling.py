@@ -7,14 +7,13 @@ handled by hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from pyqueue._redis.links import Link
-from pyqueue._redis.replies import codes, field_names, number, text
+from pyqueue._redis.replies import codes, number, text
 from pyqueue._redis.scripts import load
 from pyqueue._store.record import Field
-from pyqueue._store.sender import RECORD_MS
 from pyqueue._store.store import Store
 from pyqueue.errors import error_from_code
 from pyqueue.outcomes import (
@@ -37,7 +36,7 @@ UNBOUNDED: Final = 1_000_000
 
 
 _Row: TypeAlias = tuple[Arg, ...]
-_Group: TypeAlias = tuple[Sequence[Raw], int, int, Sequence[Any]]
+_Group: TypeAlias = tuple[Raw, int, int, Sequence[Any]]
 """Claimed jobs with the same fields: names of the fields; number of the first one's token, -1 = as it is; 1 = without
 the fields that a first start writes; id and values of the fields, job after job."""
 
@@ -101,7 +100,7 @@ class ExchangeReply(NamedTuple):
         request = self.request
         claimed: list[Claimed] = []
         for raw_names, token_number, is_first_run, values in self.groups:
-            names = field_names(raw_names)
+            names = _names(raw_names)
             width = 1 + len(names)
             for at in range(0, len(values), width):
                 fields: dict[str, Raw] = dict(zip(names, values[at + 1 : at + width], strict=True))
@@ -157,7 +156,6 @@ def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -
     return {
         "sender": sender,
         "sequence": sequence,
-        "record_ms": RECORD_MS,
         "claim": request.jobs,
         "token": request.token,
         "first_token": request.first_token,
@@ -174,18 +172,25 @@ def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -
 def _exchange_reply(store: Store, request: ClaimRequest, reply: Any) -> ExchangeReply:
     if isinstance(reply, int):
         raise error_from_code(reply, queue=store.keys.queue, command="settle_and_claim")
-    now_ms, settled, groups, next_delayed_ms, limit_ms, suspects, any_iteration = reply
+    now_ms, settled, next_delayed_ms, limit_ms, suspects, any_iteration, *claimed = reply
+    groups = list(zip(*[iter(claimed)] * 4, strict=True))
     return ExchangeReply(
         number(now_ms),
         [code if isinstance(code, int) else text(code) for code in codes(settled)],
         groups,
-        sum(len(values) // (1 + len(names)) for names, _, _, values in groups),
+        sum(len(values) // (1 + len(_names(raw_names))) for raw_names, _, _, values in groups),
         request,
         number(next_delayed_ms),
         number(limit_ms),
         suspects,
         any_iteration > 0,
     )
+
+
+@lru_cache(maxsize=100)
+def _names(raw: Raw) -> tuple[str, ...]:
+    """Names of fields as the claimed jobs of a queue share them."""
+    return tuple(text(raw).split("\0"))
 
 
 class Unanswered(NamedTuple):

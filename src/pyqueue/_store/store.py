@@ -73,9 +73,8 @@ class Store:
         return self.commands.start(script, script.bind(self.keys), packed, receive, timeout_s=timeout_s, behind=behind)
 
     def _pack(self, script: Script, rows: Iterable[Sequence[Arg]], args: dict[str, Arg]) -> list[Arg]:
-        names = script.args
-        if "prefix" in names:
+        if "prefix" in script.args:
             args.setdefault("prefix", self.keys.base)
-        if "now_ms" in names:
+        if "now_ms" in script.args or "now_ms" in script.options:
             args.setdefault("now_ms", self.clock.now_ms())
         return script.pack(args, rows)
