@@ -119,13 +119,13 @@ def settle_and_claim(wire: Wire, jobs: int) -> int:
         lane.exchange(())
     while lanes:
         lane, in_hand = lanes.popleft()
-        _, codes, groups, *_ = wire.reply()
+        _, codes, _, _, _, _, *claimed = wire.reply()
         assert codes == in_hand, codes
         settled += in_hand
         claimed = [
             (job_id.decode(), f"{lane.sender}:{number}")
-            for names, first, _, values in groups
-            for number, job_id in enumerate(values[:: 1 + len(names)], first)
+            for names, first, _, values in zip(*[iter(claimed)] * 4, strict=True)
+            for number, job_id in enumerate(values[:: 2 + names.count(b"\0")], first)
         ]
         if claimed:
             lane.exchange(claimed)
