@@ -2,7 +2,7 @@
 --- @include clock remove
 
 --- Removals per call, so that a large backlog never blocks Redis; the rest follows at the next finish.
-local REMOVALS_PER_CALL = 50
+local REMOVALS_PER_CALL = 32
 
 --- Delete jobs and their entries in a set of finished jobs; returns how many. One that cannot be removed (its key was
 --- overwritten by something else) only loses its entry.

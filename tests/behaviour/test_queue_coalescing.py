@@ -86,7 +86,7 @@ async def test_a_call_carries_at_most_64_jobs(server: RedisServer, client: Any, 
 
 
 @pytest.mark.needs_server
-async def test_delayed_jobs_weigh_twice(server: RedisServer, client: Any, prefix: str) -> None:
+async def test_delayed_jobs_and_those_of_a_bulk_weigh_twice(server: RedisServer, client: Any, prefix: str) -> None:
     async with Queue[int, None]("q", connection=server.url, prefix=prefix) as queue:
         await queue.add("warm up", -1)
         await client.config_resetstat()
@@ -98,7 +98,7 @@ async def test_delayed_jobs_weigh_twice(server: RedisServer, client: Any, prefix
             + [JobSpec("b", number) for number in range(60)]
         )
 
-        assert await script_calls(client) == 5  # 32 | 8 and 48 | 12
+        assert await script_calls(client) == 6  # 32 | 8 and 24 | 32 | 4
         counts = await queue.jobs.counts()
         assert (counts[JobState.DELAYED], counts[JobState.WAITING]) == (104, 61)
 

@@ -234,7 +234,7 @@ async def recover_stalled(store: Store, max_stalled_count: int, interval_ms: int
 async def trim_finished(
     store: Store, completed: Keep, failed: Keep, interval_ms: int, *, is_resumed: bool = False
 ) -> bool:
-    """Remove finished jobs that have grown too old, at most 50; one trimming per `interval_ms` over all workers.
+    """Remove finished jobs that have grown too old, at most 32; one trimming per `interval_ms` over all workers.
 
     The rules are the worker's, for jobs that have none. Returns whether there may be more: call again, resumed. One
     round trip, about eight commands inside Redis when there is nothing to remove.
