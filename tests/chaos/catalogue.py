@@ -9,7 +9,14 @@ from typing import Final, TypeAlias
 
 import anyio
 
-from tests.chaos.crashes import kill_workers, kill_workers_by_default, poison_exit, poison_segfault, restart_workers
+from tests.chaos.crashes import (
+    kill_workers,
+    kill_workers_by_default,
+    kill_workers_with_jobs_ahead,
+    poison_exit,
+    poison_segfault,
+    restart_workers,
+)
 from tests.chaos.freezes import block_loops, stop_workers
 from tests.chaos.inputs import refuse_inputs
 from tests.chaos.lateness import Lateness
@@ -25,6 +32,7 @@ Scenario: TypeAlias = Callable[[Path, bool], Awaitable[Report]]
 SCENARIOS: Final[dict[str, Scenario]] = {
     "kill": kill_workers,
     "kill-default": kill_workers_by_default,
+    "kill-prefetch": kill_workers_with_jobs_ahead,
     "restart": restart_workers,
     "redis": kill_redis,
     "network": bad_network,

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from dataclasses import replace
 from multiprocessing.context import ForkServerProcess
 from typing import Final
 
@@ -34,7 +35,7 @@ class Crew:
         """Start one more; `url` if it reaches Redis another way."""
         plan = self.plan
         if url is not None:
-            plan = Plan(url, plan.ledger, plan.concurrency, plan.max_stalled_count, plan.close_s)
+            plan = replace(plan, url=url)
         process = _context.Process(target=main, args=(plan,), daemon=True)
         process.start()
         self.members.append(process)

@@ -76,12 +76,14 @@ async def set_up(
     server_options: Sequence[str] = (),
     url: str | None = None,
     max_events: int = 10_000,
+    prefetch: int = 0,
 ) -> AsyncIterator[Stage]:
     """A stage without workers; everything ends with it. `url`: how workers reach another server than the stage's."""
     random.seed(20)
     ledger = Ledger(directory / "ledger")
     with RedisServer.started(directory, server_options) as server:
-        crew = Crew(Plan(url or server.url, ledger.path, concurrency, max_stalled_count), ledger)
+        plan = Plan(url or server.url, ledger.path, concurrency, max_stalled_count, prefetch=prefetch)
+        crew = Crew(plan, ledger)
         try:
             async with Queue[Any, Any](QUEUE, connection=server.url, prefix=PREFIX, max_len_events=max_events) as queue:
                 yield Stage(server, queue, crew, ledger)

@@ -38,6 +38,7 @@ class Plan:
     concurrency: int = 4
     max_stalled_count: int = 1
     close_s: float = 30.0
+    prefetch: int = 0
 
 
 def main(plan: Plan) -> None:
@@ -69,6 +70,7 @@ async def _serve(plan: Plan) -> None:
         connection=plan.url,
         prefix=PREFIX,
         concurrency=plan.concurrency,
+        prefetch=plan.prefetch,
         lock_duration=LOCK_MS,
         stalled_interval=STALLED_MS,
         max_stalled_count=plan.max_stalled_count,
