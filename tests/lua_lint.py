@@ -215,12 +215,15 @@ def bytecode_findings(script: Script, source: Source, includes: list[Source]) ->
     bindings = scripts.bindings(source.header)
     try:
         functions = list(compile_lua("\n".join([*(i.header.body for i in includes), bindings, source.header.body])))
-        list(compile_lua(script.text))  # as the server gets it
+        assembled = list(compile_lua(script.text))  # as the server gets it
     except _LUA.LuaError as error:
         problem = re.search(r"script:(\d+): (.*)", str(error))
         path, line = locate(int(problem[1]) if problem else 1, bindings, source, includes)
         yield Finding(path, line, f"script {script.name} does not compile: {problem[2] if problem else error}")
         return
+    for name in {name for function in assembled for name, _ in (*function.globals_read, *function.globals_written)}:
+        if name not in GLOBALS | INPUT:
+            yield Finding(source.path, 1, f"the assembled script takes {name} for a global: it is made too late")
     for function in functions:
         path, line = locate(function.line, bindings, source, includes)
         if function.parameters > PARAMETERS:

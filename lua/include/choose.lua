@@ -63,9 +63,9 @@ local function has_shape(fields, names)
   return true
 end
 
---- Read a job that may be claimed: id key fields shape number (of its token, given later); `shape` is that of the job before it, and nearly always of this
---- one, too. False for what is no job and is dropped: a marker of old versions, which begins with 0:, and an id without
---- a hash, of which upstream would make a ghost.
+--- Read a job that may be claimed: id key fields shape number (of its token, given later); `shape` is that of the job
+--- before it, and nearly always of this one, too. False for what is no job and is dropped: a marker of old versions, which
+--- begins with 0:, and an id without a hash, of which upstream would make a ghost.
 local function read_candidate(keys, job_id, shape)
   local job_key = keys.prefix .. job_id
   local fields = string.sub(job_id, 1, 2) ~= '0:' and redis.pcall('HGETALL', job_key) or {}

@@ -52,7 +52,7 @@ local function no_jobs(limit_ms, ran_out)
   return { jobs = {}, job_ids = {}, limit_ms = limit_ms, ran_out = ran_out, suspects = 0, any_iteration = false }
 end
 
---- Claim up to `limit` jobs; due ones were promoted before. Returns jobs: see `group_jobs`; job_ids; limit_ms: how long
+--- Claim up to `limit` jobs; due ones were promoted before. Returns jobs: see `append_jobs`; job_ids; limit_ms: how long
 --- the rate limit forbids more; ran_out: whether no ready jobs are left that may start (false when the queue is paused,
 --- limited or at its concurrency); suspects: how many of the jobs stalled before; any_iteration: whether a scheduler
 --- made one of them.

@@ -5,8 +5,13 @@
 --- Stands between names of fields.
 local NAME_END = '\0'
 
+local function join_names(names)
+  local is_plain = #names > 0 and not string.find(table.concat(names), NAME_END, 1, true)
+  return is_plain and table.concat(names, NAME_END) or names
+end
+
 --- Append the groups of jobs to a reply. jobs: id number fields shape is_changed; is_changed: the fields are not those
---- of the shape. Four elements per group: names; the number of the first job's token, -1 = as it is; 1 = the fields that
+--- of the shape. Four elements per group: names, joined by NUL, or as a table where that would be ambiguous; the number of the first job's token, -1 = as it is; 1 = the fields that
 --- a first start writes are left out; ids and values of the fields, job after job.
 local function append_jobs(reply, jobs)
   local values, shape, at, last = nil, nil, 0, #reply
@@ -16,7 +21,7 @@ local function append_jobs(reply, jobs)
       local names = job.is_changed and shape_of(fields).names or job.shape.names
       local is_first_run = job.shape and not job.shape.has_run
       values, shape, at = {}, not job.is_changed and job.shape or nil, 0
-      reply[last + 1], reply[last + 2] = table.concat(names, NAME_END), job.number
+      reply[last + 1], reply[last + 2] = join_names(names), job.number
       reply[last + 3], reply[last + 4] = is_first_run and 1 or 0, values
       last = last + 4
     end

@@ -2,6 +2,9 @@
 --- @include clock
 --- @uses wait prioritized pc
 
+--- Jobs that can be put in front of a priority's first place.
+local FRONT_PLACES = 100000
+
 --- Score of a priority's first place.
 local function priority_base(priority)
   return priority * 4294967296
@@ -27,10 +30,19 @@ local function push_back(keys, job_id, priority, lifo)
   end
 end
 
---- To the front of its line; `pc` is left alone.
-local function push_front(keys, job_id, priority)
+--- Score in front of all jobs of the same priority, also of those that went to the front before: so several that go back
+--- keep their order. Numbers below the first place belong to the priority before, which never draws so many.
+local function foremost_score(keys, priority)
+  local base = priority_base(priority)
+  local first = redis.call('ZRANGEBYSCORE', keys.prioritized, integer(base - FRONT_PLACES), integer(base), 'WITHSCORES',
+    'LIMIT', '0', '1')
+  return first[2] and math.max(base - FRONT_PLACES, first[2] - 1) or base
+end
+
+--- To the front of its line; `pc` is left alone. score: its place among the prioritized, the first one if not given.
+local function push_front(keys, job_id, priority, score)
   if priority > 0 then
-    redis.call('ZADD', keys.prioritized, integer(priority_base(priority)), job_id)
+    redis.call('ZADD', keys.prioritized, integer(score or priority_base(priority)), job_id)
   else
     redis.call('RPUSH', keys.wait, job_id)
   end

@@ -37,9 +37,9 @@ local function delay_by_wish(q, job, outcome, delay_ms)
 end
 
 --- Back to the front of its line, with no attempt spent. Upstream wakes nobody for a job with a priority, which then
---- waits until some worker's blocking pop runs out.
-local function release_job(q, job, outcome)
-  push_front(q.keys, outcome.id, job.priority)
+--- waits until some worker's blocking pop runs out. priority_place: a score in its priority, the first if not given.
+local function release_job(q, job, outcome, priority_place)
+  push_front(q.keys, outcome.id, job.priority, priority_place)
   q.batch.any_ready = true
   emit(q.keys, 'waiting', 'jobId', outcome.id, 'prev', 'active')
 end
@@ -81,7 +81,7 @@ local LEAVE = {
   released = release_job,
   returned = function(q, job, outcome)
     redis.call('HSET', job.key, 'ats', integer(math.max(0, (tonumber(job.attempts_started or 0) or 0) - 1)))
-    release_job(q, job, outcome)
+    release_job(q, job, outcome, job.priority > 0 and foremost_score(q.keys, job.priority))
   end,
   rate_limited = function(q, job, outcome)
     if outcome.details.number > 0 then

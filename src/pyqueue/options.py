@@ -403,6 +403,14 @@ def _lock_renew_time(value: int, info: ValidationInfo) -> int:
     return value
 
 
+def _limiter(value: RateLimit | None, info: ValidationInfo) -> RateLimit | None:
+    prefetch = info.data.get("prefetch")
+    if value is not None and prefetch:
+        remedy = "jobs claimed ahead would start in bursts, because claims are limited; leave one of them out"
+        raise ValueError(f"limiter is given and prefetch is {prefetch}: {remedy}")
+    return value
+
+
 def _metrics(value: object) -> object:
     if isinstance(value, Mapping) and set(value) == {"maxDataPoints"}:
         return value["maxDataPoints"]
@@ -461,9 +469,11 @@ class WorkerOptions(OptionModel):
     """How many jobs run at once, at least 1."""
     prefetch: Count = 0
     """How many more are claimed ahead, so that short jobs need not wait for Redis. They are active while they wait here
-    for those before them, and no other worker can take them: leave it at 0 where a job may take long."""
-    limiter: RateLimit | None = None
-    """At most so many jobs per time, over all workers of the queue."""
+    for those before them: no other worker can take them, a pause of the queue or a rate limit set meanwhile does not
+    hold them, and they count against the queue's concurrency. Leave it at 0 where a job may take long, or waits for
+    another job."""
+    limiter: Annotated[RateLimit | None, AfterValidator(_limiter)] = None
+    """At most so many jobs per time, over all workers of the queue; not together with `prefetch`."""
     lock_duration: PositiveDuration = 30_000
     """How long a job stays ours without renewal; milliseconds. After a crash it is run again after about twice that."""
     lock_renew_time: Annotated[PositiveDuration, AfterValidator(_lock_renew_time)] | None = None

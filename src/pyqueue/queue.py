@@ -164,7 +164,10 @@ class Queue(Generic[DataT, ResultT]):
         raise BulkAddError(f"{len(errors)} of {len(results)} jobs were not added: {errors[0]}", results=results)
 
     async def pause(self) -> None:
-        """Let no worker start another job until `resume`, also after restarts; running jobs finish. One round trip."""
+        """Let no worker take another job until `resume`, also after restarts. One round trip.
+
+        Jobs that a worker runs, or has claimed ahead (`prefetch`), finish.
+        """
         await self._describe()
         await controlling.pause(self._store)
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import anyio
 import pytest
+from redis.asyncio import Redis
 
-from pyqueue import Job, JobState, Queue, Worker
+from pyqueue import Job, JobSpec, JobState, Queue, RateLimitJob, Worker
+from pyqueue._store.settling import ClaimRequest, settle_and_claim
 from tests.behaviour.conftest import AnyQueue, StartWorker
 from tests.behaviour.test_runner import ended, program, until_started
 from tests.support.jobs import reach, stored
@@ -143,6 +145,52 @@ async def test_a_lock_that_goes_while_the_outcome_is_on_its_way_leaves_the_job_t
             await wait_until(lambda: lost == [job.id])
             assert await job.state() is JobState.ACTIVE
             assert (await stored(queue, job)).return_value is None
+
+
+async def test_a_field_whose_name_holds_the_separator_of_names_spoils_nothing(
+    queue: AnyQueue, redis_client: Redis, start_worker: StartWorker
+) -> None:
+    jobs = [await queue.add("x", number) for number in range(3)]
+    await redis_client.hset(f"{queue.options.prefix}:{queue.name}:{jobs[1].id}", "a\0b", "1")
+    seen: list[int] = []
+    await start_worker(lambda job: seen.append(job.data))
+    await reach(queue, jobs, JobState.COMPLETED)
+    assert seen == [0, 1, 2]
+
+
+async def test_a_claimed_job_that_is_gone_when_its_exchange_is_sent_again_has_no_fields(
+    queue: AnyQueue, redis_client: Redis
+) -> None:
+    jobs = [await queue.add("x", number) for number in range(3)]
+    request = ClaimRequest(3, "t", 0)
+    first = await settle_and_claim(queue._store, [], request, sender="s", sequence=1)
+    await redis_client.delete(f"{queue.options.prefix}:{queue.name}:{jobs[1].id}")
+    again = await settle_and_claim(queue._store, [], request, sender="s", sequence=1)
+    assert (first.claims, again.claims) == (3, 3)
+    assert [one.job_id for one in again.claimed] == [job.id for job in jobs]
+    assert [bool(one.fields) for one in again.claimed] == [True, False, True]
+
+
+async def test_no_job_is_taken_behind_one_that_hits_the_rate_limit(queue: AnyQueue, start_worker: StartWorker) -> None:
+    """Among more outcomes than one exchange settles, and with claims on their way; what slots have got starts."""
+    begun: list[float] = []
+    limited_at = 0.0
+
+    async def process(job: Job[Any, Any]) -> None:
+        nonlocal limited_at
+        begun.append(time.monotonic())
+        if job.name == "limits" and job.attempts_started == 1:
+            limited_at = time.monotonic()
+            raise RateLimitJob(1000)
+
+    jobs = [await queue.add("x") for _ in range(59)]
+    jobs.append(await queue.add("limits"))
+    jobs += await queue.add_bulk([JobSpec("x") for _ in range(120)])
+    worker = await start_worker(process, concurrency=60)
+    await wait_until(lambda: worker.health().limited_for > 0)
+    await reach(queue, jobs, JobState.COMPLETED)
+    assert sum(limited_at < at < limited_at + 0.9 for at in begun) < 60, "more than slots could have"
+    assert len(begun) == len(jobs) + 1
 
 
 async def _nap(job: Job[Any, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 from redis.asyncio import Redis
 
-from pyqueue import ConfigurationError, Job, JobState, RateLimitJob, Worker
+from pyqueue import ConfigurationError, Job, JobSpec, JobState, RateLimitJob, Worker
 from tests.behaviour.conftest import AnyQueue, StartWorker
 from tests.support.jobs import reach, stored
 from tests.support.waiting import wait_until
@@ -164,6 +165,98 @@ async def test_what_waits_starts_when_the_concurrency_is_raised(queue: AnyQueue,
     await wait_until(lambda: len(processor.begun) == 3)
     processor.gate.set()
     await reach(queue, jobs, JobState.COMPLETED)
+
+
+async def test_a_claim_on_its_way_does_not_start_behind_a_rate_limit(
+    queue: AnyQueue, start_worker: StartWorker
+) -> None:
+    """With more jobs in hand than one exchange settles, so that the limit is not told by the first."""
+    begun: list[tuple[str, bool]] = []
+    limited = False
+
+    async def process(job: Job[Any, Any]) -> None:
+        nonlocal limited
+        begun.append((job.id, limited))
+        if job.name == "limits" and job.attempts_started == 1:
+            limited = True
+            raise RateLimitJob(300)
+
+    jobs = [await queue.add("x") for _ in range(3)]
+    jobs.append(await queue.add("limits"))
+    jobs += await queue.add_bulk([JobSpec("x") for _ in range(120)])
+    worker = await start_worker(process, prefetch=60)
+
+    async def is_limited() -> bool:
+        return worker.health().limited_for > 0
+
+    await wait_until(is_limited)
+    started_within = [job_id for job_id, late in begun if late]
+    await reach(queue, jobs, JobState.COMPLETED)
+    assert started_within == []
+    assert sorted(job_id for job_id, _ in begun) == sorted([jobs[3].id, *(job.id for job in jobs)])
+
+
+async def test_prioritized_jobs_go_back_in_their_order(queue: AnyQueue, start_worker: StartWorker) -> None:
+    processor = Gated()
+    jobs = [await queue.add("x", priority=5) for _ in range(14)]
+    worker = await start_worker(processor, prefetch=12)
+    await wait_until(lambda: worker.health().prefetched == 12)
+    worker.pause()
+    await holds(queue, 1)
+    worker.resume()
+    await wait_until(lambda: worker.health().prefetched == 12)
+    worker.pause()
+    await holds(queue, 1)
+    worker.resume()
+    processor.gate.set()
+    await reach(queue, jobs, JobState.COMPLETED)
+    assert processor.begun == [job.id for job in jobs]
+
+
+async def test_a_claim_on_its_way_goes_back_behind_those_that_wait(queue: AnyQueue, start_worker: StartWorker) -> None:
+    """Paused again and again while exchanges are in flight, short jobs keep their order."""
+    begun: list[int] = []
+
+    async def process(job: Job[Any, Any]) -> None:
+        begun.append(int(job.id))
+        await anyio.sleep(0.001)
+
+    def has_begun(number: int) -> bool:
+        return len(begun) >= number
+
+    jobs = await queue.add_bulk([JobSpec("x") for _ in range(150)])
+    worker = await start_worker(process, prefetch=20)
+    for number in range(1, 31):
+        await wait_until(partial(has_begun, number))
+        worker.pause()
+        await worker.wait_idle()
+        worker.resume()
+    await reach(queue, jobs, JobState.COMPLETED)
+    assert begun == sorted(begun)
+
+
+async def test_the_number_may_be_changed_while_it_runs(queue: AnyQueue, start_worker: StartWorker) -> None:
+    processor = Gated()
+    jobs = [await queue.add("x") for _ in range(6)]
+    worker = await start_worker(processor)
+    await wait_until(lambda: len(processor.begun) == 1)
+    assert (worker.prefetch, worker.health().prefetched) == (0, 0)
+    worker.prefetch = 3
+    await wait_until(lambda: worker.health().prefetched == 3)
+    with pytest.raises(ConfigurationError, match="prefetch"):
+        worker.prefetch = -1
+    assert worker.prefetch == 3
+    processor.gate.set()
+    await reach(queue, jobs, JobState.COMPLETED)
+
+
+def test_jobs_ahead_and_a_rate_limit_exclude_each_other() -> None:
+    limiter = {"max": 10, "duration": 1000}
+    with pytest.raises(ConfigurationError, match=r"limiter is given and prefetch is 5: .* leave one of them out"):
+        Worker("q", lambda job: None, prefetch=5, limiter=limiter)
+    worker: Worker[Any, Any] = Worker("q", lambda job: None, limiter=limiter)
+    with pytest.raises(ConfigurationError, match="prefetch is 5"):
+        worker.prefetch = 5
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, "2", True])

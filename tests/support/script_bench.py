@@ -137,7 +137,7 @@ def _spelled_out(name: str, reply: Any) -> Any:
 def _jobs(now_ms: int, groups: list[Any]) -> Iterator[list[Any]]:
     """Claimed jobs one by one: id, number of the token, flat fields."""
     for joined, first, is_first_run, values in zip(*[iter(groups)] * 4, strict=True):
-        names = joined.split("\0")
+        names = joined if isinstance(joined, list) else joined.split("\0")
         width = 1 + len(names)
         start = ["processedOn", str(now_ms), "ats", "1"] if is_first_run else []
         for n, at in enumerate(range(0, len(values), width)):

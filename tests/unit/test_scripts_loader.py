@@ -392,22 +392,25 @@ def test_fields_strings_and_comments_that_read_like_a_lazy_name_are_left_alone(w
 
 
 def test_single_functions_can_be_lazy_whoever_uses_them(write: Write) -> None:
-    """`helper` is used by a lazy include and from outside, `caller` uses a lazy include."""
+    """`helper` and `link` are used by a lazy include and from outside, `caller` and `link` use one."""
     write(
-        script="--- Script.\n--- @include common\n--- @lazy rare helper\n--- @lazy rare caller\n"
-        "return { caller(), helper(), plain() }",
+        script="--- Script.\n--- @include common\n--- @lazy rare helper link\n--- @lazy rare caller\n"
+        "return { caller(), helper(), plain(), link(1) }",
         include_common=(
             "--- Common.\n--- @include rare base\nlocal function plain() return 'plain' end\n"
-            "local function caller() return rare() .. plain() end\n"
+            "local function caller() return rare(1) .. plain() end\n"
         ),
-        include_rare="--- Rare.\n--- @include base\nlocal function rare() return helper() .. 'rare' end\n",
-        include_base="--- Base.\nlocal function helper() return 'helper' end\n",
+        include_rare="--- Rare.\n--- @include base\nlocal function rare(n) return n > 2 and helper() or link(n) end\n",
+        include_base=(
+            "--- Base.\nlocal function helper() return 'helper' end\n"
+            "local function link(n) return n > 2 and 'far' or helper() .. n end\n"
+        ),
     )
     script = scripts.load("script")
 
-    assert _run(script) == ["helperrareplain", "helper", "plain"]
-    assert "helper = function" not in script.text
-    assert "caller = function" not in script.text
+    assert _run(script) == ["helper1plain", "helper", "plain", "helper1"]
+    for name in ("helper", "link", "caller"):
+        assert f"local {name}" not in script.text.partition("lazy_rare = function()")[0]
 
 
 OPTIONS = (

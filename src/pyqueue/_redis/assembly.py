@@ -84,16 +84,11 @@ def defined_names(body: str) -> list[str]:
 
 
 def _home(group: Sequence[str], bodies: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
-    """The bodies of a group: functions that its includes may use, the includes, and functions that use those."""
+    """The bodies of a group: its includes, and its functions, declared first, because either may call the other."""
     includes = [body for name, body in bodies.items() if name in group]
-    defined = {name for body in includes for name in defined_names(body)}
-    before: list[str] = []
-    behind: list[str] = []
-    for name in texts:
-        if name in group:
-            needs_includes = _words([_pieces(texts[name])]).keys() & defined
-            (behind if needs_includes else before).append(f"local function {name}{texts[name]}")
-    return [*before, *includes, *behind]
+    functions = [name for name in texts if name in group]
+    declared = [f"local {', '.join(functions)}"] if functions else []
+    return [*declared, *includes, *(f"{name} = function{texts[name]}" for name in functions)]
 
 
 def _reached(functions: Mapping[str, _Pieces], others: Iterable[_Pieces]) -> list[str]:

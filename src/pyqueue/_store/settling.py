@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from pyqueue._redis.links import Link
 from pyqueue._redis.replies import codes, number, text
@@ -36,7 +36,7 @@ UNBOUNDED: Final = 1_000_000
 
 
 _Row: TypeAlias = tuple[Arg, ...]
-_Group: TypeAlias = tuple[Raw, int, int, Sequence[Any]]
+_Group: TypeAlias = tuple[Raw | Sequence[Raw], int, int, Sequence[Any]]
 """Claimed jobs with the same fields: names of the fields; number of the first one's token, -1 = as it is; 1 = without
 the fields that a first start writes; id and values of the fields, job after job."""
 
@@ -187,10 +187,14 @@ def _exchange_reply(store: Store, request: ClaimRequest, reply: Any) -> Exchange
     )
 
 
+def _names(raw: Raw | Sequence[Raw]) -> tuple[str, ...]:
+    """Names of fields as a group of claimed jobs shares them: a text, or a list where that would be ambiguous."""
+    return tuple(map(text, raw)) if isinstance(raw, list) else _split_names(cast(Raw, raw))
+
+
 @lru_cache(maxsize=100)
-def _names(raw: Raw) -> tuple[str, ...]:
-    """Names of fields as the claimed jobs of a queue share them."""
-    return tuple(text(raw).split("\0"))
+def _split_names(joined: Raw) -> tuple[str, ...]:
+    return tuple(text(joined).split("\0"))
 
 
 class Unanswered(NamedTuple):

@@ -31,10 +31,10 @@ class Exchange(NamedTuple):
 class Situation(NamedTuple):
     """What the engine knows at the moment it could send an exchange.
 
-    finished: outcomes that wait to be settled. share: see there. free_slots: jobs that could start at once (negative
+    finished: outcomes that wait to be settled. share: see there. free_slots: jobs that could be taken (negative
     after the concurrency was lowered). may_claim: neither paused, closing nor limited. is_ready: work may be ready, so
-    a claim is worth a call of its own. rearm: a marker was popped that this worker cannot use. suspects: running jobs
-    that stalled before.
+    a claim is worth a call of its own. rearm: a marker was popped that this worker cannot use. suspects: jobs in
+    hand that stalled before.
     """
 
     finished: int

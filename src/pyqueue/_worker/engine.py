@@ -101,7 +101,10 @@ class Engine:
         self._claiming = 0  # slots that exchanges without an answer may fill
         self._claims = 0
         self._rearm = False
-        self._closes_limit = False
+        self._closes_limit = False  # an outcome that waits to be sent closes the rate limit
+        self._unwanted: list[Held] = []  # claimed, and to be given back, the next one first
+        self._unwanted_until = 0  # number of the last exchange whose claims are not wanted any more
+        self._number = 0  # of the last exchange
         self._pause_s = 0.0
         self._announced_drained = False
         self._changed = asyncio.Event()
@@ -167,10 +170,16 @@ class Engine:
         self.changed()
 
     def _give_back(self, jobs: list[Held]) -> None:
-        """Return jobs that have not started to the front of their line, each in front of the one after it."""
-        for held in reversed(jobs):
-            held.outcome = Returned()
-            self._finished.append(held)
+        """Return jobs that have not started to the front of their line, each in front of the one after it.
+
+        Not while a claim is in flight: what that brings goes back first, because it goes behind them.
+        """
+        self._unwanted += jobs
+        if self._claiming <= 0:
+            for held in reversed(self._unwanted):
+                held.outcome = Returned()
+                self._finished.append(held)
+            self._unwanted.clear()
 
     def marker_lost(self) -> None:
         """A pop was cut off, with or without a marker."""
@@ -195,6 +204,7 @@ class Engine:
         if not held.is_lost:
             if type(held.outcome) is RateLimited:
                 self._closes_limit = True
+                self._unwanted_until = self._number
                 self._give_back(self._slots.withdraw())
             self._finished.append(held)  # behind them: it goes back in front of them
         if self._flying:
@@ -235,7 +245,7 @@ class Engine:
     @property
     def unsettled(self) -> int:
         """Outcomes that Redis has not confirmed."""
-        return len(self._finished) + self._settling
+        return len(self._finished) + len(self._unwanted) + self._settling
 
     def why_idle(self) -> str:
         """Why no job is claimed now, or "" if jobs are."""
@@ -301,17 +311,19 @@ class Engine:
         return self.is_paused or self.is_closing or self._closes_limit or self.supply.is_limited
 
     def _is_empty_handed(self) -> bool:
-        return not (self._finished or self._slots.running or self._confirmations.judging or self.is_blocking)
+        in_hand = self._finished or self._unwanted or self._slots.running
+        return not (in_hand or self._confirmations.judging or self.is_blocking)
 
     def _prepare(self, exchange: Exchange) -> Flight:
         batch = [self._finished.popleft() for _ in range(exchange.settle)]
         decides = self._closes_limit or self._isolate > 0
         self._settling += len(batch)
         self._claiming += exchange.claim
-        self._rearm = self._closes_limit = False
+        self._rearm = False
+        self._closes_limit = self._closes_limit and any(type(held.outcome) is RateLimited for held in self._finished)
         request = self._claim._replace(jobs=exchange.claim, first_token=self._claims, suspects=exchange.suspects)
         self._claims += exchange.claim
-        number = self._sender.next_number()
+        self._number = number = self._sender.next_number()
         return Flight(
             batch,
             [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome],
@@ -367,6 +379,7 @@ class Engine:
             self._leases.answered(flight.exchange)
             self._settling -= len(flight.batch)
             self._claiming -= flight.request.jobs
+            self._give_back([])
             await self._not_sent(flight.batch, error)
             return
         except BaseException:
@@ -466,6 +479,7 @@ class Engine:
 
     def _hand_out(self, landing: Landing) -> None:
         any_suspect = landing.reply.suspects > 0
+        is_wanted = not (self.is_paused or self.is_closing) and landing.flight.exchange.sequence > self._unwanted_until
         unwanted: list[Held] = []
         for one in landing.reply.claimed:
             job = self._make_job(one)
@@ -474,7 +488,7 @@ class Engine:
             if older is not None:
                 self._confirmations.superseded(older)
             # A second suspect can only have come with an exchange that followed another.
-            if self.is_paused or self.is_closing or (held.is_suspect and self._slots.suspects >= MAX_SUSPECTS):
+            if not is_wanted or (held.is_suspect and self._slots.suspects >= MAX_SUSPECTS):
                 unwanted.append(held)
             else:
                 self._slots.start(held)

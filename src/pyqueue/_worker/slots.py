@@ -47,8 +47,9 @@ class Slots:
         concurrency: int,
         prefetch: int = 0,
     ) -> None:
+        self.prefetch = prefetch
+        """Jobs that may wait for their turn."""
         self._concurrency = concurrency
-        self._prefetch = prefetch
         self._run_job = run_job
         self._started = started
         self._finished = finished
@@ -75,7 +76,7 @@ class Slots:
     @property
     def capacity(self) -> int:
         """Jobs that may be in this worker's hands at once."""
-        return self._concurrency + self._prefetch
+        return self._concurrency + self.prefetch
 
     @property
     def free(self) -> int:
@@ -108,11 +109,16 @@ class Slots:
                 await self._end_all()
 
     def start(self, held: Held) -> None:
-        """Hand a job to an idle slot, or to a new one; where all are busy it waits for its turn."""
+        """Hand a job to an idle slot, or to a new one; where all are busy it waits for its turn.
+
+        A suspect waits in front: if this worker dies meanwhile, that counts against it.
+        """
         self._emptied.clear()
         self._suspects += held.is_suspect
         if len(self._running) < self._concurrency:
             self._run(held)
+        elif held.is_suspect:
+            self._waiting.appendleft(held)
         else:
             self._waiting.append(held)
 
@@ -138,11 +144,14 @@ class Slots:
         task.add_done_callback(self._ended)
 
     def cancel(self, held: Held, reason: CancelReason) -> None:
-        """Cancel the processor of a job, again and again until it ends; a job that does not run is left alone."""
+        """Cancel the processor of a job, again and again until it ends; a job that waits for its turn is dropped."""
         if held.cancel_reason is None:
             held.cancel_reason = reason
             if held in self._running:
                 self._deliver(held)
+            elif held in self._waiting:
+                self._waiting.remove(held)
+                self._left(held)
 
     def cancel_all(self, reason: CancelReason) -> None:
         """Cancel every running processor."""
@@ -190,7 +199,7 @@ class Slots:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_END_S)
-        for held in self._running:
+        for held in (one for one in self._running if one.task is not None):
             logger.error(
                 "job %s (%s) of queue %s swallows its cancellation and is left running: its lock runs out, and another "
                 "worker runs it again meanwhile; let CancelledError pass",

@@ -140,7 +140,10 @@ class Worker(Generic[DataT, ResultT]):
                 await self._background
 
     def pause(self) -> None:
-        """Claim no more jobs until `resume`; those that run go on (`wait_idle` waits for them). This worker only."""
+        """Claim no more jobs until `resume` and give back those claimed ahead; those that run go on. This worker only.
+
+        `wait_idle` waits for them.
+        """
         self._parts.engine.hold_back()
         self._parts.waiter.interrupt()
 
@@ -180,6 +183,17 @@ class Worker(Generic[DataT, ResultT]):
         checked = WorkerOptions(concurrency=value).concurrency
         self._parts.slots.concurrency = checked
         self._parts.executor.resize(checked)
+        self._parts.engine.changed()
+
+    @property
+    def prefetch(self) -> int:
+        """How many more jobs are claimed ahead. May be set while running."""
+        return self._parts.slots.prefetch
+
+    @prefetch.setter
+    def prefetch(self, value: int) -> None:
+        limiter = self.options.limiter
+        self._parts.slots.prefetch = WorkerOptions(prefetch=value, limiter=limiter).prefetch
         self._parts.engine.changed()
 
     def health(self) -> WorkerHealth:
