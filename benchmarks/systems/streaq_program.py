@@ -7,11 +7,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from typing import Final
 
 from streaq import Worker
 
 from benchmarks.systems.harness import Data, Item, run_async
 from benchmarks.task import Task
+
+#: streaQ's words: how long a result is kept. No results are the number 0, which it compares with: `timedelta(0)` counts
+#: as a time, is sent to Redis as an expiry of 0, is refused there, and ends the worker.
+KEPT: Final = timedelta(minutes=5)
+NOT_KEPT: Final = 0
 
 
 class StreaQ:
@@ -26,7 +32,7 @@ class StreaQ:
         async def job(data: Data) -> None:
             self.handle(data)
 
-        ttl = timedelta(minutes=5) if task.keep_results else timedelta(0)
+        ttl = KEPT if task.keep_results else NOT_KEPT
         self.job = self.worker.task(ttl=ttl, silent=True)(job)
 
     async def open(self) -> None:
@@ -48,7 +54,10 @@ class StreaQ:
     async def work(self, handle: Callable[[Data], None], stop: asyncio.Event) -> None:
         self.handle = handle
         running = asyncio.ensure_future(self.worker.run_async())
+        running.add_done_callback(lambda _: stop.set())
         await stop.wait()
+        if running.done():
+            running.result()  # a worker that ended by itself failed: say so, instead of measuring what it did before
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
