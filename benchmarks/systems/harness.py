@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from benchmarks.task import BULK, Task
 
@@ -22,6 +22,9 @@ from benchmarks.task import BULK, Task
 TICK_S = 0.05
 #: Delayed jobs per call: few, so that the time a call takes hardly counts as lateness.
 DELAYED_BULK = 20
+#: What the runner says. Not `sys.stdin`: a thread that waits in it holds its lock, and a process that `multiprocessing`
+#: forks meanwhile (the scheduler of rq) closes its `sys.stdin` first and waits for that lock for ever.
+COMMANDS: Final = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 - open as long as the process
 
 Data = dict[str, Any]
 #: A job's data, and the seconds by which it is delayed (0 = not at all).
@@ -151,7 +154,7 @@ class _Window:
 
     def __init__(self) -> None:
         say(ready=True)
-        sys.stdin.readline()
+        COMMANDS.readline()
         self._cpu = time.process_time()
         self._first = time.monotonic()
 
@@ -252,7 +255,7 @@ class _Reporter:
         self._stop = stop
         self._ended = threading.Event()
         say(ready=True)
-        sys.stdin.readline()
+        COMMANDS.readline()
         self._cpu = time.process_time()
         self._ticker = threading.Thread(target=self._tick, daemon=True)
         self._ticker.start()
@@ -266,8 +269,8 @@ class _Reporter:
                 say(count=said)
 
     def _listen(self) -> None:
-        for line in sys.stdin:
-            if line.strip() == "mark":
+        for line in COMMANDS:
+            if line.strip() == b"mark":
                 say(mark=time.process_time() - self._cpu)
             else:
                 self._stop()
