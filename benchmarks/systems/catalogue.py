@@ -121,8 +121,9 @@ SYSTEMS: Final = (
         module="taskiq_redis",
         names=("ListQueueBroker",),
         features=ALL - {"bulk", "delay"},
-        settings="Defaults; ListQueueBroker has no acknowledgements, so a crash loses jobs: not the same promise. No"
-        " bulk add; delays need a scheduler process of its own.",
+        settings="Defaults; `socket_timeout=None`, because the redis client's default of 5 s ends an idle worker."
+        " ListQueueBroker has no acknowledgements, so a crash loses jobs: not the same promise. No bulk add; delays"
+        " need a scheduler process of its own.",
         scale=0.15,
         variables=(("BENCHMARK_BROKER", "list"),),
     ),
@@ -162,7 +163,8 @@ SYSTEMS: Final = (
         names=("Queue", "SimpleWorker"),
         features=ALL - {"concurrency"},
         settings="SimpleWorker, which runs jobs in its own process; the default worker forks one per job. One job at a"
-        " time. A blocking client: 64 adds in flight are 64 threads. Delays: its scheduler process, once a second.",
+        " time. A blocking client: 64 adds in flight are 64 threads. Delays: its scheduler process, once a second; due"
+        " times are cut to whole seconds, so that jobs start up to a second early.",
         scale=0.06,
     ),
     System(

@@ -20,7 +20,10 @@ from benchmarks.task import Task
 
 
 class TaskIQ:
-    """Defaults; a Redis result backend where results are kept. The receiver is the one of `taskiq worker`."""
+    """Defaults, but for the list broker's socket timeout; a Redis result backend where results are kept.
+
+    The receiver is the one of `taskiq worker`.
+    """
 
     def __init__(self, task: Task) -> None:
         url = f"redis://127.0.0.1:{task.port}"
@@ -28,7 +31,8 @@ class TaskIQ:
             # "0": the group also gets what was added before it was made.
             self.broker = RedisStreamBroker(url, consumer_id="0")
         else:
-            self.broker = ListQueueBroker(url)
+            # Its BRPOP waits without end; the redis client's default of 5 s would end an idle worker.
+            self.broker = ListQueueBroker(url, socket_timeout=None)
         if task.keep_results:
             self.broker = self.broker.with_result_backend(RedisAsyncResultBackend(url))
         self.concurrency = task.concurrency
