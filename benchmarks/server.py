@@ -29,16 +29,28 @@ class RedisServer:
 
     def __enter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="pyqueue-bench-")
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._start_on_some_port()
+        except BaseException:  # a run that is ended meanwhile leaves nothing behind either
+            self._end()
+            raise
+        return self
+
+    def _start_on_some_port(self) -> None:
         for attempt in range(PORT_ATTEMPTS):
             self._start()
             try:
                 self.version = self._await_start()
             except redis.ConnectionError:
-                if self._process.poll() is None or attempt == PORT_ATTEMPTS - 1:
+                if self._is_running or attempt == PORT_ATTEMPTS - 1:
                     raise
             else:
                 break
-        return self
+
+    @property
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def _start(self) -> None:
         with socket.socket() as probe:
@@ -51,6 +63,7 @@ class RedisServer:
     @property
     def pid(self) -> int:
         """Of the server's process."""
+        assert self._process is not None, "the server is not running"
         return self._process.pid
 
     def command(self) -> list[str]:
@@ -72,7 +85,7 @@ class RedisServer:
             try:
                 info = self.client.info("server")
             except redis.ConnectionError:
-                if time.monotonic() > deadline or self._process.poll() is not None:
+                if time.monotonic() > deadline or not self._is_running:
                     raise
                 time.sleep(0.02)
             else:
@@ -83,8 +96,12 @@ class RedisServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.client.close()
-        self._process.terminate()
-        self._process.wait()
+        self._end()
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
         self._directory.cleanup()
 
 

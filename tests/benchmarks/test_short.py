@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -65,3 +67,12 @@ def test_a_terminated_run_leaves_no_server_behind(tmp_path: Path) -> None:
     finally:
         run.kill()
     assert not list(tmp_path.glob("pyqueue-bench-*"))
+    assert not list(processes_in(tmp_path))
+
+
+def processes_in(directory: Path) -> Iterator[Path]:
+    """Processes that work in a directory or below it, even if it was deleted (on Linux)."""
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):  # it has ended, or is another user's
+            if str(link.readlink()).startswith(str(directory)):
+                yield link
