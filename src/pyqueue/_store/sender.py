@@ -51,6 +51,11 @@ class Sender:
         """Whether the last attempt was answered."""
         return not self._outage.is_down
 
+    @property
+    def last_number(self) -> int:
+        """The number of the newest exchange."""
+        return self._sequence
+
     def next_number(self) -> int:
         """The number of a new exchange."""
         self._sequence += 1

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from pyqueue._redis.links import Link
-from pyqueue._redis.replies import codes, number, text
+from pyqueue._redis.replies import codes, field_names, number, text
 from pyqueue._redis.scripts import load
 from pyqueue._store.record import Field
 from pyqueue._store.store import Store
@@ -187,9 +187,9 @@ def _exchange_reply(store: Store, request: ClaimRequest, reply: Any) -> Exchange
     )
 
 
-def _names(raw: Raw | Sequence[Raw]) -> tuple[str, ...]:
+def _names(raw: Raw | Sequence[Raw]) -> Sequence[str]:
     """Names of fields as a group of claimed jobs shares them: a text, or a list where that would be ambiguous."""
-    return tuple(map(text, raw)) if isinstance(raw, list) else _split_names(cast(Raw, raw))
+    return field_names(raw) if isinstance(raw, list) else _split_names(cast(Raw, raw))
 
 
 @lru_cache(maxsize=100)

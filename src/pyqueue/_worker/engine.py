@@ -104,7 +104,6 @@ class Engine:
         self._closes_limit = False  # an outcome that waits to be sent closes the rate limit
         self._unwanted: list[Held] = []  # claimed, and to be given back, the next one first
         self._unwanted_until = 0  # number of the last exchange whose claims are not wanted any more
-        self._number = 0  # of the last exchange
         self._pause_s = 0.0
         self._announced_drained = False
         self._changed = asyncio.Event()
@@ -204,7 +203,7 @@ class Engine:
         if not held.is_lost:
             if type(held.outcome) is RateLimited:
                 self._closes_limit = True
-                self._unwanted_until = self._number
+                self._unwanted_until = self._sender.last_number
                 self._give_back(self._slots.withdraw())
             self._finished.append(held)  # behind them: it goes back in front of them
         if self._flying:
@@ -323,7 +322,7 @@ class Engine:
         self._closes_limit = self._closes_limit and any(type(held.outcome) is RateLimited for held in self._finished)
         request = self._claim._replace(jobs=exchange.claim, first_token=self._claims, suspects=exchange.suspects)
         self._claims += exchange.claim
-        self._number = number = self._sender.next_number()
+        number = self._sender.next_number()
         return Flight(
             batch,
             [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome],
