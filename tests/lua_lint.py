@@ -3,13 +3,14 @@
 Errors (exit code 1):
 - a header that the loader refuses, a script that does not compile;
 - a global that is written, or read although it is none of those every supported server has (bytecode is examined, so
-  every path counts); KEYS and ARGV outside the generated bindings; functions of `redis` beyond the portable subset;
+  every path counts); KEYS and ARGV outside the generated bindings, ARGV in a
+  fast path excepted; functions of `redis` beyond the portable subset;
 - `keys.NAME` that the header does not declare (`@key` of a script, `@uses` of an include), and the reverse: a declared
   key, argument or include that nothing uses; an include or a function that no script reaches. The table of another
   queue (`derive_keys`) therefore has another name, `parent` for instance;
-- a function with more than six parameters.
+- a function with more than six parameters; a fast path without its script.
 
-Warnings: a script of more than 60 lines, an include of more than 120.
+Warnings: a script of more than 60 lines, an include of more than 120, a fast path of more than 200: in straight lines.
 
 It needs only the `embedded` extra: lupa, which runs Lua for fakeredis, also compiles. luac and luacheck are not needed.
 """
@@ -27,13 +28,16 @@ from typing import Any, Final, Literal
 import lupa.lua51
 
 from pyqueue._redis import scripts
-from pyqueue._redis.scripts import Header, Script, ScriptHeaderError
+from pyqueue._redis.bindings import bindings, fast_path_bindings
+from pyqueue._redis.lua_files import Header, ScriptHeaderError, directory, read_header
+from pyqueue._redis.scripts import Script
 
 #: The interpreter of Redis. Its classes carry no usable annotations.
 _LUA: Final[Any] = lupa.lua51
 
 SCRIPT_LINES: Final = 60
 INCLUDE_LINES: Final = 120
+FAST_PATH_LINES: Final = 200
 PARAMETERS: Final = 6
 
 #: Globals that Redis, Valkey and fakeredis all have and that are deterministic.
@@ -102,7 +106,7 @@ class Source:
 
     @classmethod
     def read(cls, path: Path) -> Source:
-        header = scripts.read_header(path)
+        header = read_header(path)
         text = path.read_text(encoding="utf-8")
         first_line = text.count("\n", 0, len(text) if not header.body else text.rindex(header.body)) + 1
         return cls(path, header, first_line, tuple(tokenize(header.body, first_line)))
@@ -110,6 +114,14 @@ class Source:
     @property
     def is_include(self) -> bool:
         return self.path.parent.name == "include"
+
+    @property
+    def is_fast_path(self) -> bool:
+        return self.path.parent.name == "fast_path"
+
+    @property
+    def line_budget(self) -> int:
+        return FAST_PATH_LINES if self.is_fast_path else INCLUDE_LINES if self.is_include else SCRIPT_LINES
 
     @property
     def body_lines(self) -> int:
@@ -144,7 +156,7 @@ class Source:
 
 def main() -> int:
     """Print every finding; 1 if one of them is an error."""
-    findings = lint(scripts.directory())
+    findings = lint(directory())
     for finding in findings:
         print(finding)
     errors = sum(finding.is_error for finding in findings)
@@ -152,18 +164,20 @@ def main() -> int:
     return 1 if errors else 0
 
 
-def lint(directory: Path) -> list[Finding]:
-    """All findings, by file and line."""
+def lint(root: Path) -> list[Finding]:
+    """All findings in the directory of the Lua files, by file and line."""
     findings: set[Finding] = set()
     sources: dict[str, Source] = {}  # "add_jobs", "include/claim"
-    for path in sorted(directory.rglob("*.lua")):
+    for path in sorted(root.rglob("*.lua")):
         try:
-            sources[path.relative_to(directory).with_suffix("").as_posix()] = Source.read(path)
+            sources[path.relative_to(root).with_suffix("").as_posix()] = Source.read(path)
         except ScriptHeaderError as error:
             findings.add(Finding(path, 1, str(error)))
     for name, source in sources.items():
         findings.update(file_findings(source))
-        if not source.is_include:
+        if source.is_fast_path:
+            findings.update(fast_path_findings(source, sources))
+        elif not source.is_include:
             findings.update(script_findings(name, sources))
     findings.update(unreached(sources))
     return sorted(findings)
@@ -175,7 +189,7 @@ def file_findings(source: Source) -> Iterator[Finding]:
     declared = set(header.uses) | {name for name, _, _ in header.keys} | IMPLICIT_KEYS
     for token in source.fields_of("keys"):
         if token.text not in declared:
-            tag = "@uses" if source.is_include else "@key"
+            tag = "@uses" if source.is_include or source.is_fast_path else "@key"
             yield Finding(source.path, token.line, f"keys.{token.text} is not declared by {tag}")
     for token in source.fields_of("redis"):
         if token.text not in REDIS_FUNCTIONS:
@@ -183,7 +197,7 @@ def file_findings(source: Source) -> Iterator[Finding]:
     used = {token.text for token in source.fields_of("keys")}
     for name in sorted(set(header.uses) - used) if not source.indexes("keys") else ():
         yield Finding(source.path, 1, f"@uses {name}: the body does not touch keys.{name}")
-    lines, limit = source.first_line + source.body_lines - 1, INCLUDE_LINES if source.is_include else SCRIPT_LINES
+    lines, limit = source.first_line + source.body_lines - 1, source.line_budget
     if lines > limit:
         yield Finding(source.path, 1, f"{lines} lines, the budget is {limit}", is_error=False)
 
@@ -210,41 +224,58 @@ def script_findings(name: str, sources: dict[str, Source]) -> Iterator[Finding]:
             yield Finding(source.path, 1, f"{bound} is declared but the body does not use it")
 
 
+def fast_path_findings(source: Source, sources: dict[str, Source]) -> Iterator[Finding]:
+    """What can be said of a fast path: its script is there, it compiles, its globals."""
+    script = sources.get(source.path.stem)
+    if script is None:
+        yield Finding(source.path, 1, "there is no script of this name")
+        return
+    bound = fast_path_bindings(script.header)
+    try:
+        functions = list(compile_lua("\n".join([*bound, source.header.body])))
+    except _LUA.LuaError:
+        return  # the script, which it is a part of, does not compile either
+    for function in functions:
+        for name, at in (*function.globals_written, *function.globals_read):
+            if name not in GLOBALS | {"ARGV", "keys"} and at > len(bound):
+                yield Finding(source.path, source.first_line + at - len(bound) - 1, f"global {name} is used")
+
+
 def bytecode_findings(script: Script, source: Source, includes: list[Source]) -> Iterator[Finding]:
     """Compile a script, part after part as the files have them, and examine every function in it."""
-    bindings = scripts.bindings(source.header)
+    bound = bindings(source.header)
     try:
-        functions = list(compile_lua("\n".join([*(i.header.body for i in includes), bindings, source.header.body])))
+        functions = list(compile_lua("\n".join([*(i.header.body for i in includes), bound, source.header.body])))
         assembled = list(compile_lua(script.text))  # as the server gets it
     except _LUA.LuaError as error:
         problem = re.search(r"script:(\d+): (.*)", str(error))
-        path, line = locate(int(problem[1]) if problem else 1, bindings, source, includes)
+        path, line = locate(int(problem[1]) if problem else 1, bound, source, includes)
         yield Finding(path, line, f"script {script.name} does not compile: {problem[2] if problem else error}")
         return
     for name in {name for function in assembled for name, _ in (*function.globals_read, *function.globals_written)}:
         if name not in GLOBALS | INPUT:
             yield Finding(source.path, 1, f"the assembled script takes {name} for a global: it is made too late")
     for function in functions:
-        path, line = locate(function.line, bindings, source, includes)
+        path, line = locate(function.line, bound, source, includes)
         if function.parameters > PARAMETERS:
             yield Finding(path, line, f"a function with {function.parameters} parameters, the limit is {PARAMETERS}")
         for name, at in function.globals_written:
-            yield Finding(*locate(at, bindings, source, includes), f"global {name} is written")
+            yield Finding(*locate(at, bound, source, includes), f"global {name} is written")
         for name, at in function.globals_read:
-            path, line = locate(at, bindings, source, includes)
+            path, line = locate(at, bound, source, includes)
             if name in INPUT and line == 0:
                 continue
             if name not in GLOBALS:
                 yield Finding(path, line, f"global {name} is read" + (" outside the bindings" if name in INPUT else ""))
 
 
-def locate(line: int, bindings: str, source: Source, includes: list[Source]) -> tuple[Path, int]:
+def locate(line: int, bound: str, source: Source, includes: list[Source]) -> tuple[Path, int]:
     """File and line of a line of all parts together; line 0 of the script for the generated bindings."""
     for include in includes:
         if line <= include.body_lines:
             return include.path, include.first_line + line - 1
         line -= include.body_lines
-    line -= bindings.count("\n") + 1
+    line -= bound.count("\n") + 1
     return source.path, source.first_line + line - 1 if line > 0 else 0
 
 

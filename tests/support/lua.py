@@ -13,3 +13,13 @@ def lua_script(text: str) -> Script:
     sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
     # Any script of the library lends its header, which `call` does not look at.
     return replace(load("extend_locks"), name="test", text=text, sha=sha)
+
+
+def fast_path_alone(name: str) -> Script:
+    """A script that answers "declined" where its general code would begin; an error of the fast path is its answer."""
+    script, general = load(name), load(name, is_fast=False)
+    alone = script.text.removesuffix(general.text).replace(
+        "pcall(fast_path, KEYS, ARGV)", "true, fast_path(KEYS, ARGV)"
+    )
+    text = f"{alone}\nreturn 'declined'"
+    return replace(script, text=text, sha=sha1(text.encode(), usedforsecurity=False).hexdigest())

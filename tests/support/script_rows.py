@@ -69,7 +69,8 @@ def settled(
     keep: tuple[int, int, int] = KEEP_ALL,
 ) -> Row:
     """One outcome of `settle_and_claim`."""
-    return (job_id, token, kind, value, details(number, attempts, Keep(*keep), stacktrace))
+    is_usual = kind == "completed" and (number, attempts, keep, stacktrace) == (0, 0, KEEP_ALL, "")
+    return (job_id, token, kind, value, "" if is_usual else details(number, attempts, Keep(*keep), stacktrace))
 
 
 def exchange(claim: int = 0, **more: Arg) -> dict[str, Any]:

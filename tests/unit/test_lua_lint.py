@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from pyqueue._redis import scripts
+from pyqueue._redis.lua_files import directory
 from tests.lua_lint import Token, compile_lua, lint, tokenize
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -51,6 +51,12 @@ DEFECTS: Final = {
         "sneaky.lua:2: error: global ARGV is read",
     ),
     "caller": ("--- Text.\n--- @include sneaky\nreturn sneaky()", ""),
+    "quick": ("--- Text.\n--- @key wait list ids\nreturn keys.wait", ""),
+    "fast_path/quick": (
+        "--- Text.\n--- @uses wait\nreturn keys.wait, limit",
+        "quick.lua:3: error: global limit is used",
+    ),
+    "fast_path/alone": ("--- Text.\nreturn 1", "alone.lua:1: error: there is no script of this name"),
 }
 
 
@@ -61,6 +67,7 @@ def defects_report(tmp_path_factory: pytest.TempPathFactory) -> str:
     shutil.copytree(ROOT / "src", checkout / "src")
     (checkout / "src" / "pyqueue" / "__init__.py").write_text("")  # the library itself would miss its scripts
     (checkout / "lua" / "include").mkdir(parents=True)
+    (checkout / "lua" / "fast_path").mkdir()
     for name, (text, _) in DEFECTS.items():
         (checkout / "lua" / f"{name}.lua").write_text(text + "\n")
     command = [sys.executable, str(ROOT / "tests" / "lua_lint.py")]
@@ -70,7 +77,7 @@ def defects_report(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_the_scripts_have_no_errors() -> None:
-    errors = [str(finding) for finding in lint(scripts.directory()) if finding.is_error]
+    errors = [str(finding) for finding in lint(directory()) if finding.is_error]
     assert not errors, "\n".join(errors)
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import lupa.lua51
 import pytest
 
-from pyqueue._redis import scripts
+from pyqueue._redis import lua_files, scripts
 from pyqueue._redis.keys import QueueKeys
-from pyqueue._redis.scripts import Script, ScriptHeaderError
+from pyqueue._redis.lua_files import ScriptHeaderError
+from pyqueue._redis.scripts import Script
 from pyqueue.errors import CODES
 
 Write = Callable[..., None]
@@ -41,21 +42,23 @@ return one() + two()
 
 
 def _clear_caches() -> None:
-    for cached in (scripts.directory, scripts.load, scripts._include):
+    for cached in (lua_files.directory, scripts.load, scripts._include):
         cached.cache_clear()
 
 
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
-    """Write Lua files into a directory of the test's own: `write(name=text)` a script, `write(include_x=text)`."""
+    """Write Lua files into a directory of the test's own: `write(name=text)` a script, `write(include_x=text)` an
+    include, `write(fast_path_x=text)` the fast path of a script."""
     (tmp_path / "include").mkdir()
+    (tmp_path / "fast_path").mkdir()
 
     def write_files(**texts: str) -> None:
         for name, text in texts.items():
-            path = tmp_path / (f"include/{name[8:]}" if name.startswith("include_") else name)
+            path = tmp_path / re.sub("^(include|fast_path)_", r"\1/", name)
             path.with_suffix(".lua").write_text(text, encoding="utf-8")
 
-    monkeypatch.setattr(scripts, "_DIRECTORIES", (tmp_path / "missing", tmp_path))
+    monkeypatch.setattr(lua_files, "_DIRECTORIES", (tmp_path / "missing", tmp_path))
     _clear_caches()
     yield write_files
     _clear_caches()
@@ -129,7 +132,7 @@ def test_functions_that_a_script_does_not_reach_are_left_out(write: Write) -> No
 
 
 def test_names_are_bound_to_keys_and_arguments(whole: Script) -> None:
-    assert "local prefix = ARGV[1]\nkeys.prefix = prefix\nlocal limit = ARGV[2] + 0" in whole.text
+    assert "local prefix = ARGV[1]\nlocal limit = ARGV[2] + 0\nkeys.prefix = prefix" in whole.text
     assert "for i = 3, #ARGV, 2 do" in whole.text
     assert "id = ARGV[i + 0]," in whole.text
     assert "size = ARGV[i + 1] + 0," in whole.text
@@ -320,13 +323,13 @@ def test_a_missing_script_is_told(write: Write) -> None:
 
 
 def test_an_installation_without_scripts_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(scripts, "_DIRECTORIES", (tmp_path / "a", tmp_path / "b"))
-    scripts.directory.cache_clear()
+    monkeypatch.setattr(lua_files, "_DIRECTORIES", (tmp_path / "a", tmp_path / "b"))
+    lua_files.directory.cache_clear()
     try:
         with pytest.raises(FileNotFoundError, match=r"Lua scripts are in none of .*: reinstall pyqueue-redis"):
-            scripts.directory()
+            lua_files.directory()
     finally:
-        scripts.directory.cache_clear()
+        lua_files.directory.cache_clear()
 
 
 @pytest.mark.parametrize("name", scripts.names())
@@ -339,8 +342,8 @@ def test_the_scripts_of_the_library_load(name: str) -> None:
 
 def test_every_code_of_the_scripts_is_in_the_table_of_errors() -> None:
     declared: dict[int, set[str]] = {}
-    for path in scripts.directory().rglob("*.lua"):
-        for code, error, text in scripts.read_header(path).errors:
+    for path in lua_files.directory().rglob("*.lua"):
+        for code, error, text in lua_files.read_header(path).errors:
             assert text, f"{path}: @error {code} says nothing"
             declared.setdefault(code, set()).add(error)
 
@@ -367,10 +370,55 @@ def _lazy_script(write: Write, body: str) -> Script:
     return scripts.load("script")
 
 
-def _run(script: Script) -> list[object]:
+def _run(script: Script, argv: str = "{}") -> list[object]:
     lua: Any = lupa.lua51  # its classes carry no usable annotations
     runtime = lua.LuaRuntime()
+    runtime.execute("KEYS = { 'first', 'second' } ARGV = " + argv)
     return list(runtime.execute(script.text).values())
+
+
+QUICK = """\
+--- Quick.
+--- @key wait list ids
+--- @key active list ids
+--- @arg limit int how many
+--- @rows jobs id size:int
+return { 'general', keys.active, limit, #jobs }
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"),
+    [
+        ("if limit == 5 then\n  return { keys.active, limit, ARGV[first_row + 1] }\nend", ["second", 5, "7"]),
+        ("if limit == 4 then\n  return { 'fast' }\nend", ["general", "second", 5, 1]),
+        ("local x = limit + nil\nreturn { x, keys.active }", ["general", "second", 5, 1]),
+    ],
+    ids=["answers", "declines", "fails"],
+)
+def test_a_fast_path_answers_or_leaves_the_call_to_the_general_code(
+    write: Write, path: str, answer: list[object]
+) -> None:
+    write(quick=QUICK, fast_path_quick=f"--- Fast.\n--- @uses active\n{path}")
+
+    assert _run(scripts.load("quick"), "{ '5', 'a', '7' }") == answer
+    assert _run(scripts.load("quick", is_fast=False), "{ '5', 'a', '7' }") == ["general", "second", 5, 1]
+    assert scripts.fast_paths() == ["quick"]
+
+
+@pytest.mark.parametrize("tag", ["@key wait list ids", "@arg x int y", "@rows a b", "@include one", "@lazy one"])
+def test_a_fast_path_binds_nothing_of_its_own(write: Write, tag: str) -> None:
+    write(quick=QUICK, fast_path_quick=f"--- Fast.\n--- {tag}\nreturn 1", include_one=include("one"))
+
+    with pytest.raises(ScriptHeaderError, match=r"fast path quick: .* belong to the script"):
+        scripts.load("quick")
+
+
+def test_a_fast_path_uses_keys_of_its_script(write: Write) -> None:
+    write(quick=QUICK, fast_path_quick="--- Fast.\n--- @uses marker\nreturn keys.marker")
+
+    with pytest.raises(ScriptHeaderError, match=r"undeclared keys \['marker'\]"):
+        scripts.load("quick")
 
 
 def test_lazy_includes_are_made_once_when_something_of_them_is_used(write: Write) -> None:

@@ -1,0 +1,266 @@
+"""The fast paths of scripts: what they do is what the general code does, and what they decline they leave as it was.
+
+Calls on queues of all kinds, thrown together at random from what pyqueue and other clients write, each three times on
+the same keys: as workers and producers send it, without the fast path, and with nothing behind the fast path.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import pytest
+from redis.exceptions import ResponseError
+
+from pyqueue._redis.scripts import Script, fast_paths, load
+from pyqueue.errors import RedisRefused
+from pyqueue.types import Arg
+from tests.support.keyspace import Key
+from tests.support.lua import fast_path_alone
+from tests.support.script_bench import NOW, Bench, Zset
+from tests.support.script_rows import TOKEN, Row, add_row, exchange, settled, stored
+
+pytestmark = pytest.mark.anyio
+
+#: Calls per test; together they take some seconds.
+CALLS: Final = 60
+BATCHES: Final = range(3)
+
+
+class Call(NamedTuple):
+    """A queue, and a call on it."""
+
+    seed: dict[str, Any]
+    rows: Sequence[Row]
+    args: dict[str, Arg]
+
+
+class Did(NamedTuple):
+    """Reply or error of a call, and all keys after it."""
+
+    reply: Any
+    keys: dict[str, Key]
+
+
+class Dice(random.Random):
+    """Chances, by name."""
+
+    def rarely(self) -> bool:
+        """Seldom enough that a call in which it may happen many times mostly has none of it."""
+        return self.random() < 0.02
+
+    def sometimes(self) -> bool:
+        return self.random() < 0.3
+
+
+def test_the_scripts_that_have_one() -> None:
+    assert fast_paths() == ["add_jobs", "settle_and_claim"]
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("name", ["add_jobs", "settle_and_claim"])
+async def test_a_fast_path_does_what_the_general_code_does(bench: Bench, name: str, batch: int) -> None:
+    dice = Dice(f"{name} {batch}")
+    seen: Counter[str] = Counter()
+
+    for _ in range(CALLS):
+        call = _call_of(name, dice)
+        before = await _keys_of(bench, call.seed)
+        fast = await _run(bench, load(name), call)
+        general = await _run(bench, load(name, is_fast=False), call)
+        alone = await _run(bench, fast_path_alone(name), call)
+
+        assert fast.reply == general.reply, call
+        assert _comparable(fast) == _comparable(general), call
+        untouched, done = _untouched(Did(None, before)), _untouched(fast)
+        if alone.reply == b"declined":
+            assert _untouched(alone) == untouched, call
+        elif alone.reply == "error":  # before anything was written, or as the general code fails
+            assert _untouched(alone) in (untouched, done), call
+        else:
+            assert alone == fast, call
+        seen["declined" if alone.reply in (b"declined", "error") else "done"] += 1
+
+    assert min(seen["done"], seen["declined"]) > CALLS / 10, f"both kinds of calls should be common: {seen}"
+
+
+@pytest.mark.parametrize("rows", [[], [settled("r1", "completed", "1")]])
+async def test_jobs_stay_in_their_places_when_the_marker_is_something_else(bench: Bench, rows: list[Row]) -> None:
+    seed = {"r1": stored(ats="1"), "r1:lock": TOKEN, "active": ["r1"], "w1": stored(), "wait": ["w1"], "marker": BROKEN}
+
+    did = await _run(bench, load("settle_and_claim"), Call({**seed, "meta": {}}, rows, exchange(1)))
+
+    assert did.reply == "error"
+    assert did.keys["wait"].value == ["w1"]
+    assert ("r1" in did.keys["active"].value) if not rows else ("active" not in did.keys), "settled, or still running"
+
+
+async def _run(bench: Bench, script: Script, call: Call) -> Did:
+    await _keys_of(bench, call.seed)
+    try:
+        reply = await bench.store.call(script, call.rows, timeout_s=None, **call.args)
+    except (RedisRefused, ResponseError):
+        reply = "error"
+    return Did(reply, await bench.dump())
+
+
+async def _keys_of(bench: Bench, seed: dict[str, Any]) -> dict[str, Key]:
+    """Replace all keys of the queue; returns them as they are read."""
+    old = [key async for key in bench.client.scan_iter(match=f"{bench.store.keys.prefix}:*")]
+    if old:
+        await bench.client.delete(*old)
+    await bench.seed(seed)
+    return await bench.dump()
+
+
+def _comparable(did: Did) -> dict[str, Any]:
+    """Keys after a call. Where one was overwritten by something else, the fast path may have taken back what it did."""
+    is_broken = any(key.value == BROKEN for key in did.keys.values())
+    return _untouched(did) if is_broken else {name: (key.type, key.value) for name, key in did.keys.items()}
+
+
+def _untouched(did: Did) -> dict[str, Any]:
+    """Keys after a call that may have taken something back: jobs that left active come back to its end, and events
+    cannot be taken back."""
+    keys: dict[str, Any] = {name: (key.type, key.value) for name, key in did.keys.items() if name != "events"}
+    if keys.get("active", ("", ""))[0] == "list":
+        keys["active"] = sorted(keys["active"][1])
+    return keys
+
+
+#: What other clients may write over a key of the queue.
+BROKEN: Final = "something else"
+BREAKABLE: Final = ("completed", "events", "active", "wait", "prioritized", "delayed", "pyq:x:worker")
+
+
+def _call_of(name: str, dice: Dice) -> Call:
+    return _add(dice) if name == "add_jobs" else _exchange(dice)
+
+
+def _add(dice: Dice) -> Call:
+    """Jobs for a queue."""
+    seed: dict[str, Any] = {"meta": _meta(dice), "id": str(dice.choice([0, 7, 41]))}
+    if dice.sometimes():
+        seed["wait"] = ["w2", "w1"]
+    if dice.rarely():
+        seed[dice.choice(["8", "9", "wait", "events", "marker"])] = BROKEN
+    rows = [_job(dice) for _ in range(dice.choice([1, 1, 2, 5, 32]))]
+    sender = dice.choice(["p", "p.1"])
+    sequence = dice.choice([0, 5, 5, -5])
+    for kept in ("p", "p.1"):
+        if dice.sometimes():
+            record = {"s": dice.choice([3, 4, 4, 5, 6]), "i": "8", "c": 1}
+            seed[f"pyq:x:{kept}"] = json.dumps(record, separators=(",", ":"))
+    return Call(seed, rows, {"sender": sender, "sequence": sequence})
+
+
+def _job(dice: Dice) -> Row:
+    name, opts = dice.choice([("mail", '{"attempts":0}'), ("mail", '{"attempts":0}'), ("ünï", "{}"), ("", "")])
+    special: dict[str, Any] = {}
+    if dice.rarely():
+        special = dice.choice(
+            [
+                {"job_id": "own"},
+                {"timestamp_ms": 5},
+                {"delay_ms": 5000},
+                {"priority": 3},
+                {"placement": "lifo"},
+                {"placement": "children"},
+                {"dedup": '{"id":"d"}'},
+                {"parent_key": "t:q:parent", "parent": "{}"},
+            ]
+        )
+    return add_row(name=name, data=dice.choice(["{}", '{"a":"\\u0000"}', '"é\r\n"']), opts=opts, **special)
+
+
+def _exchange(dice: Dice) -> Call:
+    """Outcomes of a worker, and ready jobs."""
+    running = [f"r{i}" for i in range(dice.choice([0, 1, 1, 2, 5, 25]))]
+    others = [f"o{i}" for i in range(dice.choice([0, 0, 3]))]
+    waiting = [f"w{i}" for i in range(dice.choice([0, 0, 1, 2, 30]))]
+    prioritized = [f"p{i}" for i in range(dice.choice([0, 0, 0, 1, 4]))]
+    seed: dict[str, Any] = {"meta": _meta(dice), "wait": waiting[::-1], "prioritized": Zset()}
+    for job_id in (*running, *others):
+        seed[job_id] = _hash(dice, ats="1", processedOn="1")
+        seed[f"{job_id}:lock"] = "another" if dice.rarely() else TOKEN
+    for job_id in (*waiting, *prioritized):
+        seed[job_id] = _hash(dice)
+        seed["prioritized"] |= {job_id: float(len(seed["prioritized"]))} if job_id in prioritized else {}
+    active = [*running, *others]
+    if dice.sometimes():
+        dice.shuffle(active)
+    seed["active"] = active[::-1]
+    seed["stalled"] = {job_id for job_id in active if dice.sometimes()}
+    seed["completed"] = Zset({"old": 5.0})
+    if dice.sometimes():
+        seed["delayed"] = Zset({"d1": float((NOW + dice.choice([-5, 60_000])) * 4096)})
+        seed["d1"] = _hash(dice, delay="5")
+    _spoil(dice, seed, active)
+    rows = [_outcome(dice, job_id) for job_id in running]
+    args = exchange(
+        dice.choice([0, 1, 1, 2, 25]),
+        sequence=dice.choice([0, 4, 5]),
+        worker_name=dice.choice(["", "", "w-1"]),
+        **({dice.choice(["limiter_max", "metrics_points", "rearm"]): 1} if dice.rarely() else {}),
+    )
+    return Call({key: value for key, value in seed.items() if value}, rows, args)
+
+
+def _spoil(dice: Dice, seed: dict[str, Any], active: list[str]) -> None:
+    """What rarely is so."""
+    if dice.sometimes():
+        seed["pyq:x:worker"] = json.dumps({"s": dice.choice([2, 3, 4]), "c": 0, "t": 0, "j": []}, separators=(",", ":"))
+    if dice.rarely() and active:
+        seed["active"] = seed["active"][:-1]
+    if dice.rarely() and active:
+        seed[f"{active[0]}:{dice.choice(['dependencies', 'processed'])}"] = {"t:q:child"}
+    if dice.rarely() and active:
+        del seed[active[-1]]
+    if dice.rarely():
+        seed["wait"] = ["0:5", *seed["wait"], "ghost"]
+    if dice.rarely():
+        seed[dice.choice(BREAKABLE)] = BROKEN
+    if dice.rarely():
+        seed["we\x00ird"] = _hash(dice)
+        seed["wait"] = [*seed["wait"], "we\x00ird"]
+
+
+def _hash(dice: Dice, **more: str) -> dict[str, str]:
+    fields = stored(**more)
+    if dice.rarely():
+        fields |= dice.choice(
+            [
+                {"parentKey": "t:q:parent", "parent": "{}"},
+                {"deid": "d"},
+                {"stc": "1"},
+                {"atm": "2", "ats": "2", "processedOn": "1"},
+                {"attemptsMade": "many"},
+                {"defa": "doomed"},
+                {"rjk": "every-minute"},
+                {"a\x00b": "1"},
+                {"priority": "5"},
+            ]
+        )
+    if dice.rarely():
+        del fields["delay"]
+    return fields
+
+
+def _outcome(dice: Dice, job_id: str) -> Row:
+    if dice.rarely():
+        kind = dice.choice(["failed", "retried", "backoff", "released"])
+        return settled(job_id, kind, "boom", attempts=3, number=5)
+    if dice.rarely():
+        return settled(job_id, "completed", "1", keep=(1, -1, 1000))
+    keep = (0, -1, 1000) if dice.random() < 0.1 else (-1, -1, 1000)
+    return settled(job_id, "completed", dice.choice(["null", '{"ok":true}', "1"]), keep=keep)
+
+
+def _meta(dice: Dice) -> dict[str, str]:
+    special = dice.choice(
+        [{"paused": "1"}, {"concurrency": "3"}, {"max": "5", "duration": "1000"}, {"opts.maxLenEvents": ""}]
+    )
+    return {"opts.maxLenEvents": "10000", **(special if dice.random() < 0.06 else {})}
