@@ -53,6 +53,8 @@ def encode(value: Any, *, what: str = "data", strict_ints: bool = False) -> str:
 
     `strict_ints` refuses integers beyond 2**53, of which consumers in Node lose digits.
     """
+    if value is None:
+        return "null"  # what most processors return
     if _is_ordinary(value, MAX_SAFE_INTEGER if strict_ints else _FAST_INTEGER):
         try:
             return to_json(value).decode()

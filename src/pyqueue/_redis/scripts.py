@@ -53,7 +53,9 @@ class Script:
         except KeyError:
             raise TypeError(self._mismatch(args)) from None
         given = len(packed)
-        if self.options:
+        if self.options and len(args) == given:
+            packed.append("")
+        elif self.options:
             values = [args.get(name, default) for name, default in self.options.items()]
             given += sum(name in args for name in self.options)
             packed.append(options_text(tuple(values), tuple(self.options.values())))

@@ -36,9 +36,24 @@ UNBOUNDED: Final = 1_000_000
 
 
 _Row: TypeAlias = tuple[Arg, ...]
-_Group: TypeAlias = tuple[Raw | Sequence[Raw], int, int, Sequence[Any]]
-"""Claimed jobs with the same fields: names of the fields; number of the first one's token, -1 = as it is; 1 = without
-the fields that a first start writes; id and values of the fields, job after job."""
+
+
+class _Group(NamedTuple):
+    """Claimed jobs with the same fields, as they are answered."""
+
+    names: Raw | Sequence[Raw]
+    """Of the fields: a text, or a list where that would be ambiguous."""
+    first_token: int
+    """Number of the first one's token, -1 = as it is."""
+    is_first_run: int
+    """1 = without the fields that a first start writes."""
+    values: Sequence[Any]
+    """Id and values of the fields, job after job."""
+
+    @property
+    def width(self) -> int:
+        """How many values belong to a job."""
+        return 1 + len(_names(self.names))
 
 
 class Settlement(NamedTuple):
@@ -153,32 +168,36 @@ def start_settle_and_claim(
 
 
 def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -> dict[str, Any]:
-    return {
+    arguments = {
         "sender": sender,
         "sequence": sequence,
         "claim": request.jobs,
         "token": request.token,
         "first_token": request.first_token,
         "lock_ms": request.lock_ms,
-        "worker_name": request.worker_name,
-        "limiter_max": request.limiter_max,
-        "limiter_duration_ms": request.limiter_duration_ms,
-        "metrics_points": request.metrics_points,
         "suspects": request.suspects,
-        "rearm": int(rearm),
     }
+    if rearm or request.worker_name or request.limiter_max or request.metrics_points:
+        arguments |= {
+            "worker_name": request.worker_name,
+            "limiter_max": request.limiter_max,
+            "limiter_duration_ms": request.limiter_duration_ms,
+            "metrics_points": request.metrics_points,
+            "rearm": int(rearm),
+        }
+    return arguments
 
 
 def _exchange_reply(store: Store, request: ClaimRequest, reply: Any) -> ExchangeReply:
     if isinstance(reply, int):
         raise error_from_code(reply, queue=store.keys.queue, command="settle_and_claim")
-    now_ms, settled, next_delayed_ms, limit_ms, suspects, any_iteration, *claimed = reply
-    groups = list(zip(*[iter(claimed)] * 4, strict=True))
+    now_ms, settled, next_delayed_ms, limit_ms, suspects, any_iteration = reply[:6]
+    groups = [_Group(*reply[at : at + 4]) for at in range(6, len(reply), 4)]
     return ExchangeReply(
         number(now_ms),
         [code if isinstance(code, int) else text(code) for code in codes(settled)],
         groups,
-        sum(len(values) // (1 + len(_names(raw_names))) for raw_names, _, _, values in groups),
+        sum([len(group.values) // group.width for group in groups]),
         request,
         number(next_delayed_ms),
         number(limit_ms),

@@ -75,6 +75,8 @@ class Store:
     def _pack(self, script: Script, rows: Iterable[Sequence[Arg]], args: dict[str, Arg]) -> list[Arg]:
         if "prefix" in script.args:
             args.setdefault("prefix", self.keys.base)
-        if "now_ms" in script.args or "now_ms" in script.options:
+        if "now_ms" in script.args:
             args.setdefault("now_ms", self.clock.now_ms())
+        elif "now_ms" in script.options and (now_ms := self.clock.now_ms()):
+            args.setdefault("now_ms", now_ms)
         return script.pack(args, rows)

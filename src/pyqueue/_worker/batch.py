@@ -6,6 +6,7 @@ the next time it asks.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 #: Outcomes settled by one call. With as many claims a call takes 0.8 to 1.2 ms of Redis' time (7.0, 200 bytes of data),
@@ -46,6 +47,7 @@ class Situation(NamedTuple):
     suspects: int
 
 
+@lru_cache(maxsize=100)  # asked at the end of every job
 def share(concurrency: int, *, pairs: bool) -> int:
     """How many outcomes are worth an exchange that follows another; `pairs`: whether one can.
 

@@ -22,6 +22,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import anyio
 
@@ -233,10 +234,10 @@ class Engine:
         """Whether an exchange may follow the one in flight: only a full one is worth it."""
         return len(self._finished) >= self._share() and self._flying.may_be_followed and self._may_launch()
 
-    def _guarded(self, step: Callable[[], bool]) -> bool:
+    def _guarded(self, step: Callable[..., bool], *arguments: Any) -> bool:
         """Take a step that nobody waits for: `run` raises what it raises."""
         try:
-            return step()
+            return step(*arguments)
         except BaseException as error:
             self._defect = error
             return False
@@ -358,7 +359,7 @@ class Engine:
             return  # the worker has been cancelled
         if isinstance(answer, Exception):
             self._ground(flight, None if isinstance(answer, NothingRan) else answer)
-        elif not self._guarded(partial(self._arrived, flight, answer)):
+        elif not self._guarded(self._arrived, flight, answer):
             self._changed.set()
 
     def _ground(self, flight: Flight, failure: Exception | None) -> None:

@@ -98,7 +98,7 @@ class Executor:
             refusal = held.job.unreadable() or self._verdicts.refusal(held.job)
             if refusal is not None:
                 raise refusal
-            held.value = await self._process(held)
+            held.value = await self._start(held)
             held.outcome = self._verdicts.completed(held.job, held.value)
             if isinstance(held.outcome, Failed):  # the value cannot be stored
                 held.error = PayloadError(held.outcome.reason)
@@ -112,12 +112,14 @@ class Executor:
             held.outcome = Released()
             self._stop(error)
 
-    async def _process(self, held: Held) -> Any:
+    def _start(self, held: Held) -> Awaitable[Any]:
         assert self._call is not None, "a worker without a processor runs no jobs"
         function, is_async, takes_context = self._call
         arguments = (held.job, Context(held, self._worker_name)) if takes_context else (held.job,)
-        if is_async:
-            return await function(*arguments)
+        awaitable: Awaitable[Any] = function(*arguments) if is_async else self._run_in_thread(function, arguments)
+        return awaitable
+
+    async def _run_in_thread(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self._threads)
         # A thread cannot be stopped: a cancelled job is given up, and its function runs on to its end.
