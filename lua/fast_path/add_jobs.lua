@@ -1,18 +1,28 @@
---- What most adds are: new jobs that are ready at once, with generated ids, without priority, parent or deduplication, in
---- a queue that is neither paused nor limited in its concurrency.
---- @uses id meta wait marker events
+--- What most adds are: new jobs that are ready at once, without parent or deduplication, in a queue that is neither paused
+--- nor limited in its concurrency.
+--- @uses id meta wait prioritized pc marker events
 --- @event added waiting
 
 local call, format = redis.call, string.format
 
--- Jobs come in runs: their number, name and options as JSON, and the data of each.
-local count, shared, row = 0, {}, first_row
+-- Jobs come in runs: how many, what they share as JSON, and the data of each.
+local count, runs, given_keys, any_priority, row = 0, {}, {}, false, first_row
 while row < #ARGV do
-  local fields = cjson.decode(ARGV[row + 1])
-  if #fields > 2 then
+  local shared, length = cjson.decode(ARGV[row + 1]), ARGV[row] + 0
+  local job_id, timestamp_ms, delay_ms, priority = shared[3] or '', shared[4] or 0, shared[5] or 0, shared[6] or 0
+  if #shared > 6 or timestamp_ms > 0 or delay_ms > 0 then
     return
   end
-  count, shared[row], row = count + ARGV[row], fields, row + 2 + ARGV[row]
+  if job_id ~= '' then
+    local job_key = prefix .. job_id
+    if length > 1 or given_keys[job_key] or not string.find(job_id, '%D') then
+      return
+    end
+    given_keys[#given_keys + 1], given_keys[job_key] = job_key, true
+  end
+  any_priority = any_priority or priority > 0
+  runs[row] = { length = length, name = shared[1] or '', opts = shared[2] or '', job_id = job_id, priority = priority }
+  count, row = count + length, row + 2 + length
 end
 local meta = call('HMGET', keys.meta, 'paused', 'concurrency', 'opts.maxLenEvents')
 if count == 0 or meta[1] or meta[2] or not string.find(meta[3] or '', '^%d+$') then
@@ -30,6 +40,12 @@ elseif sequence < 0 then
     return
   end
 end
+if #given_keys > 0 and call('EXISTS', unpack(given_keys)) > 0 then
+  return
+end
+if any_priority then
+  call('ZCARD', keys.prioritized) -- fails where it was overwritten by something else
+end
 local now = now_ms
 if now == 0 then
   local time = call('TIME')
@@ -40,25 +56,43 @@ local first = call('INCRBY', keys.id, format('%d', count)) - count + 1
 local now_text, job_ids, job_keys = format('%.0f', now), {}, {}
 
 local function write_jobs()
-  local n, left, name, opts, at = 0, 0, nil, nil, first_row
-  while at <= #ARGV do
-    if left == 0 then
-      left, name, opts, at = ARGV[at] + 0, shared[at][1] or '', shared[at][2] or '', at + 2
+  local n, at, back, front = 0, first_row, {}, {}
+  while at < #ARGV do
+    local run = runs[at]
+    local name, opts, priority = run.name, run.opts, run.priority
+    for i = at + 2, at + 1 + run.length do
+      local job_id = run.job_id ~= '' and run.job_id or format('%.0f', first + n)
+      local job_key = prefix .. job_id
+      n = n + 1
+      call('HSET', job_key, 'name', name, 'data', ARGV[i], 'opts', opts, 'timestamp', now_text, 'delay', '0', 'priority',
+        priority == 0 and '0' or format('%d', priority))
+      job_ids[n], job_keys[n] = job_id, job_key
+      if n == 1 then
+        call('XADD', keys.events, 'MAXLEN', '~', meta[3], '*', 'event', 'added', 'jobId', job_id, 'name', name)
+      else
+        call('XADD', keys.events, '*', 'event', 'added', 'jobId', job_id, 'name', name)
+      end
+      call('XADD', keys.events, '*', 'event', 'waiting', 'jobId', job_id)
+      if priority == 0 then
+        back[#back + 1] = job_id
+      else
+        front[#front + 1], front[#front + 2] = priority, job_id
+      end
     end
-    n, left = n + 1, left - 1
-    local job_id = format('%.0f', first + n - 1)
-    local job_key = prefix .. job_id
-    call('HSET', job_key, 'name', name, 'data', ARGV[at], 'opts', opts, 'timestamp', now_text, 'delay', '0', 'priority', '0')
-    job_ids[n], job_keys[n] = job_id, job_key
-    if n == 1 then
-      call('XADD', keys.events, 'MAXLEN', '~', meta[3], '*', 'event', 'added', 'jobId', job_id, 'name', name)
-    else
-      call('XADD', keys.events, '*', 'event', 'added', 'jobId', job_id, 'name', name)
-    end
-    call('XADD', keys.events, '*', 'event', 'waiting', 'jobId', job_id)
-    at = at + 1
+    at = at + 2 + run.length
   end
-  call('LPUSH', keys.wait, unpack(job_ids))
+  if #front > 0 then -- scores, see include ready
+    local drawn = call('INCRBY', keys.pc, format('%d', #front / 2)) - #front / 2
+    for i = 1, #front, 2 do
+      front[i] = format('%.0f', front[i] * 4294967296 + (drawn + (i + 1) / 2) % 4294967296)
+    end
+  end
+  if #back > 0 then
+    call('LPUSH', keys.wait, unpack(back))
+  end
+  if #front > 0 then
+    call('ZADD', keys.prioritized, unpack(front))
+  end
 end
 
 if not pcall(write_jobs) then -- something else has overwritten a key: the general code tells which job that concerns
@@ -73,6 +107,11 @@ if type(marked) == 'table' then
   return marked -- too late for the general code
 end
 if number > 0 then
-  call('SET', record_key, format('{"s":%.0f,"i":"%s","c":%d}', number, job_ids[1], count), 'PX', '600000')
+  local ids_text = '"' .. job_ids[1] .. '"'
+  if #given_keys > 0 then
+    local is_plain = not string.find(table.concat(job_ids), '[%c"\\]')
+    ids_text = is_plain and '["' .. table.concat(job_ids, '","') .. '"]' or cjson.encode(job_ids)
+  end
+  call('SET', record_key, format('{"s":%.0f,"i":', number) .. ids_text .. format(',"c":%d}', count), 'PX', '600000')
 end
-return { now, first, count }
+return { now, #given_keys > 0 and job_ids or first, count }

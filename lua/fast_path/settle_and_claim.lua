@@ -1,5 +1,5 @@
 --- What most exchanges are: jobs that complete and are kept or removed, without children, parents or deduplication, and
---- claims of jobs that start for the first time, in a queue without pause and limits.
+--- claims of jobs that never stalled and belong to no scheduler, in a queue without pause and limits.
 --- @uses meta wait active prioritized pc delayed completed stalled marker events
 --- @event completed active drained
 
@@ -77,8 +77,10 @@ if #waiting < claim then
 end
 local claimed = #claimed_ids
 
--- They are read into groups with the same names of fields, see include groups.
-local reply, named, width, values, filled = { now, settled, 0, 0, 0, 0 }, nil, 0, nil, 0
+-- They are read into groups with the same names of fields, see include groups. A job that has run before is a group of its
+-- own: what its start writes is read with it.
+local reply, starts = { now, settled, 0, 0, 0, 0 }, {}
+local named, width, values, size, filled = nil, 0, nil, 0, 0 -- fields that the next job has, too, if it joins the group
 for n, job_id in ipairs(claimed_ids) do
   local fields, same = try('HGETALL', prefix .. job_id), 1
   if #fields == 0 or string.sub(job_id, 1, 2) == '0:' then
@@ -88,22 +90,39 @@ for n, job_id in ipairs(claimed_ids) do
     same = same + 2
   end
   if #fields ~= width or same < width then
-    local names, last = {}, #reply
-    named, width, values, filled = fields, #fields, {}, 0
-    for i = 1, width, 2 do
+    local names, runs, last = {}, nil, #reply
+    for i = 1, #fields, 2 do
       local name = fields[i]
-      if name == 'ats' or name == 'processedOn' or name == 'pb' or name == 'stc' or name == 'defa' or name == 'rjk'
-        or string.find(name, '\0', 1, true) then
+      if name == 'stc' or name == 'defa' or name == 'rjk' or string.find(name, '\0', 1, true) then
         return
+      elseif name == 'ats' then
+        runs = tonumber(fields[i + 1]) or 0
+      elseif name == 'processedOn' or name == 'pb' then
+        runs = runs or 0
       end
       names[#names + 1] = name
     end
+    named, width = fields, #fields
+    if runs then
+      starts[n], width = format('%d', runs + 1), 0
+      local written = { processedOn = now_text, ats = starts[n], pb = worker_name ~= '' and worker_name or nil }
+      for i, name in ipairs(names) do
+        fields[2 * i], written[name] = written[name] or fields[2 * i], nil
+      end
+      for _, name in ipairs({ 'processedOn', 'ats', 'pb' }) do
+        if written[name] then
+          names[#names + 1] = name
+          fields[2 * #names] = written[name]
+        end
+      end
+    end
+    values, size, filled = {}, 2 * #names, 0
     reply[last + 1], reply[last + 2] = table.concat(names, '\0'), first_token + n - 1
-    reply[last + 3], reply[last + 4] = 1, values
+    reply[last + 3], reply[last + 4] = runs and 0 or 1, values
   end
   filled = filled + 1
   values[filled] = job_id
-  for i = 2, width, 2 do
+  for i = 2, size, 2 do
     filled = filled + 1
     values[filled] = fields[i]
   end
@@ -172,9 +191,9 @@ for n, job_id in ipairs(claimed_ids) do
   local job_key = prefix .. job_id
   call('SET', job_key .. ':lock', token .. ':' .. format('%.0f', first_token + n - 1), 'PX', lock_ms)
   if worker_name == '' then
-    call('HSET', job_key, 'processedOn', now_text, 'ats', '1')
+    call('HSET', job_key, 'processedOn', now_text, 'ats', starts[n] or '1')
   else
-    call('HSET', job_key, 'processedOn', now_text, 'ats', '1', 'pb', worker_name)
+    call('HSET', job_key, 'processedOn', now_text, 'ats', starts[n] or '1', 'pb', worker_name)
   end
 end
 if claimed < claim then
@@ -187,9 +206,10 @@ if claimed < claim then
 end
 
 if sequence > 0 then
-  local ids_text = claimed > 0 and '["' .. table.concat(claimed_ids, '","') .. '"]' or '[]'
-  if string.find(table.concat(claimed_ids), '[%c"\\]') then
-    ids_text = cjson.encode(claimed_ids)
+  local is_plain = not string.find(table.concat(claimed_ids), '[%c"\\]')
+  local ids_text = is_plain and '["' .. table.concat(claimed_ids, '","') .. '"]' or cjson.encode(claimed_ids)
+  if claimed == 0 then
+    ids_text = '[]'
   end
   local text = format('{"s":%.0f,"c":%d,"t":%.0f,"j":', sequence, settled, first_token)
   call('SET', record_key, text .. ids_text .. '}', 'PX', '600000')

@@ -126,6 +126,7 @@ def _untouched(did: Did) -> dict[str, Any]:
     """Keys after a call that may have taken something back: jobs that left active come back to its end, and events
     cannot be taken back."""
     keys: dict[str, Any] = {name: (key.type, key.value) for name, key in did.keys.items() if name != "events"}
+    keys.pop("pc", None)  # numbers that were drawn are not drawn again
     if keys.get("active", ("", ""))[0] == "list":
         keys["active"] = sorted(keys["active"][1])
     return keys
@@ -146,7 +147,9 @@ def _add(dice: Dice) -> Call:
     if dice.sometimes():
         seed["wait"] = ["w2", "w1"]
     if dice.rarely():
-        seed[dice.choice(["8", "9", "wait", "events", "marker"])] = BROKEN
+        seed[dice.choice(["8", "9", "wait", "prioritized", "pc", "events", "marker", "own-1"])] = BROKEN
+    if dice.rarely():
+        seed["own-2"] = stored()
     rows = [_job(dice) for _ in range(dice.choice([1, 1, 2, 5, 32]))]
     sender = dice.choice(["p", "p.1"])
     sequence = dice.choice([0, 5, 5, -5])
@@ -160,13 +163,14 @@ def _add(dice: Dice) -> Call:
 def _job(dice: Dice) -> Row:
     name, opts = dice.choice([("mail", '{"attempts":0}'), ("mail", '{"attempts":0}'), ("ünï", "{}"), ("", "")])
     special: dict[str, Any] = {}
+    if dice.random() < 0.1:
+        job_id = "own" + dice.choice('-/é"') + str(dice.randrange(9))
+        special = dice.choice([{"job_id": job_id}, {"priority": dice.choice([1, 3, 2097152])}])
     if dice.rarely():
-        special = dice.choice(
+        special |= dice.choice(
             [
-                {"job_id": "own"},
                 {"timestamp_ms": 5},
                 {"delay_ms": 5000},
-                {"priority": 3},
                 {"placement": "lifo"},
                 {"placement": "children"},
                 {"dedup": '{"id":"d"}'},
@@ -230,6 +234,10 @@ def _spoil(dice: Dice, seed: dict[str, Any], active: list[str]) -> None:
 
 def _hash(dice: Dice, **more: str) -> dict[str, str]:
     fields = stored(**more)
+    if dice.random() < 0.05:
+        fields |= dice.choice(
+            [{"ats": "2", "atm": "1", "processedOn": "5"}, {"pb": "w", "failedReason": "x"}, {"ats": "x"}]
+        )
     if dice.rarely():
         fields |= dice.choice(
             [
