@@ -1,7 +1,6 @@
 --- What most adds are: new jobs that are ready at once, without parent or deduplication, in a queue that is neither paused
 --- nor limited in its concurrency.
 --- @uses id meta wait prioritized pc marker events
---- @event added waiting
 
 local call, format = redis.call, string.format
 
@@ -56,32 +55,26 @@ local first = call('INCRBY', keys.id, format('%d', count)) - count + 1
 local now_text, job_ids, job_keys = format('%.0f', now), {}, {}
 
 local function write_jobs()
-  local n, at, back, front = 0, first_row, {}, {}
+  local names, back, front, at = {}, {}, {}, first_row
   while at < #ARGV do
     local run = runs[at]
-    local name, opts, priority = run.name, run.opts, run.priority
+    local priority_text = run.priority == 0 and '0' or format('%d', run.priority)
     for i = at + 2, at + 1 + run.length do
-      local job_id = run.job_id ~= '' and run.job_id or format('%.0f', first + n)
-      local job_key = prefix .. job_id
-      n = n + 1
-      call('HSET', job_key, 'name', name, 'data', ARGV[i], 'opts', opts, 'timestamp', now_text, 'delay', '0', 'priority',
-        priority == 0 and '0' or format('%d', priority))
-      job_ids[n], job_keys[n] = job_id, job_key
-      if n == 1 then
-        call('XADD', keys.events, 'MAXLEN', '~', meta[3], '*', 'event', 'added', 'jobId', job_id, 'name', name)
-      else
-        call('XADD', keys.events, '*', 'event', 'added', 'jobId', job_id, 'name', name)
-      end
-      call('XADD', keys.events, '*', 'event', 'waiting', 'jobId', job_id)
-      if priority == 0 then
+      local n = #job_ids + 1
+      local job_id = run.job_id ~= '' and run.job_id or format('%.0f', first + n - 1)
+      call('HSET', prefix .. job_id, 'name', run.name, 'data', ARGV[i], 'opts', run.opts, 'timestamp', now_text,
+        'delay', '0', 'priority', priority_text)
+      names[n], job_ids[n], job_keys[n] = run.name, job_id, prefix .. job_id
+      if run.priority == 0 then
         back[#back + 1] = job_id
       else
-        front[#front + 1], front[#front + 2] = priority, job_id
+        front[#front + 1], front[#front + 2] = run.priority, job_id
       end
     end
     at = at + 2 + run.length
   end
-  if #front > 0 then -- scores, see include ready
+  call('XADD', keys.events, 'MAXLEN', '~', meta[3], '*', 'event', 'added', 'jobId', job_ids[1], 'name', names[1])
+  if #front > 0 then -- scores: see include ready
     local drawn = call('INCRBY', keys.pc, format('%d', #front / 2)) - #front / 2
     for i = 1, #front, 2 do
       front[i] = format('%.0f', front[i] * 4294967296 + (drawn + (i + 1) / 2) % 4294967296)
@@ -93,13 +86,20 @@ local function write_jobs()
   if #front > 0 then
     call('ZADD', keys.prioritized, unpack(front))
   end
+  for n, job_id in ipairs(job_ids) do
+    if n > 1 then
+      call('XADD', keys.events, '*', 'event', 'added', 'jobId', job_id, 'name', names[n])
+    end
+    call('XADD', keys.events, '*', 'event', 'waiting', 'jobId', job_id)
+  end
 end
 
-if not pcall(write_jobs) then -- something else has overwritten a key: the general code tells which job that concerns
+-- What may fail comes first in it. The general code tells which key was overwritten by something else.
+if not pcall(write_jobs) then
   if #job_keys > 0 then
     call('DEL', unpack(job_keys))
   end
-  call('DECRBY', keys.id, format('%d', count))
+  call('INCRBY', keys.id, format('%d', -count))
   return
 end
 local marked = redis.pcall('ZADD', keys.marker, '0', '0')

@@ -1,7 +1,6 @@
 --- What most exchanges are: jobs that complete and are kept or removed, without children, parents or deduplication, and
 --- claims of jobs that never stalled and belong to no scheduler, in a queue without pause and limits.
 --- @uses meta wait active prioritized pc delayed completed stalled marker events
---- @event completed active drained
 
 local call, try, format = redis.call, redis.pcall, string.format
 
@@ -47,6 +46,9 @@ for i = 1, settled do
     return
   end
   attempts[i] = (facts[2] or facts[3] or 0) + 1
+  if attempts[i] % 1 ~= 0 or attempts[i] > 2147483647 then
+    return -- not written by a worker
+  end
   settled_ids[i], job_keys[i], lock_keys[i] = job_id, job_key, job_key .. ':lock'
   child_keys[i * 2 - 1], child_keys[i * 2] = job_key .. ':dependencies', job_key .. ':unsuccessful'
   if details == '' then
@@ -103,7 +105,9 @@ for n, job_id in ipairs(claimed_ids) do
       names[#names + 1] = name
     end
     named, width = fields, #fields
-    if runs then
+    if runs and (runs % 1 ~= 0 or runs > 2147483646) then
+      return
+    elseif runs then
       starts[n], width = format('%d', runs + 1), 0
       local written = { processedOn = now_text, ats = starts[n], pb = worker_name ~= '' and worker_name or nil }
       for i, name in ipairs(names) do
@@ -146,7 +150,7 @@ if settled > 0 then
   local is_kept = left == settled and (#kept == 0 or type(try('ZADD', keys.completed, unpack(kept))) == 'number')
   if not is_kept or type(try('XADD', keys.events, 'MAXLEN', '~', meta[4], '*', 'event', 'completed', 'jobId',
     settled_ids[1], 'returnvalue', ARGV[first_row + 3], 'prev', 'active')) ~= 'string' then
-    for i = 1, left do
+    for i = left, 1, -1 do
       call('RPUSH', keys.active, settled_ids[i])
       try('ZREM', keys.completed, settled_ids[i])
     end
@@ -166,17 +170,15 @@ if settled > 0 then
   end
   call('DEL', unpack(lock_keys))
   try('SREM', keys.stalled, unpack(settled_ids))
-else
-  call('DEL', prefix .. 'pyq:none') -- see include memory
 end
 
 -- The claimed jobs start. First comes what may fail, while they are in their places.
-for _, job_id in ipairs(claimed_ids) do
-  call('XADD', keys.events, '*', 'event', 'active', 'jobId', job_id, 'prev', 'waiting')
-end
-local marked = claimed > 0 and try('ZADD', keys.marker, '0', '0')
-if type(marked) == 'table' then
-  return marked -- too late for the general code
+if claimed > 0 then
+  call('XADD', keys.events, '*', 'event', 'active', 'jobId', claimed_ids[1], 'prev', 'waiting')
+  local marked = try('ZADD', keys.marker, '0', '0')
+  if type(marked) == 'table' then
+    return marked -- too late for the general code
+  end
 end
 if #waiting == 1 and claimed == 1 then
   call('RPOPLPUSH', keys.wait, keys.active)
@@ -189,6 +191,9 @@ if #prioritized > 0 then
 end
 for n, job_id in ipairs(claimed_ids) do
   local job_key = prefix .. job_id
+  if n > 1 then
+    call('XADD', keys.events, '*', 'event', 'active', 'jobId', job_id, 'prev', 'waiting')
+  end
   call('SET', job_key .. ':lock', token .. ':' .. format('%.0f', first_token + n - 1), 'PX', lock_ms)
   if worker_name == '' then
     call('HSET', job_key, 'processedOn', now_text, 'ats', starts[n] or '1')

@@ -50,7 +50,9 @@ local function settle_job(q, job, outcome)
   if not read_facts(job, outcome.kind) then
     return -1
   end
-  check_place(q, job, outcome.kind)
+  if outcome.details.keep_count ~= 0 then -- else it goes nowhere
+    check_place(q, job, outcome.kind)
+  end
   if outcome.kind == 'completed' or outcome.kind == 'failed' then
     return finish_job(q, job, outcome)
   elseif outcome.kind == 'waiting_children' then
@@ -87,9 +89,7 @@ local function flush_batch(q, metrics_points)
   end
   if #batch.locks > 0 then
     redis.call('DEL', unpack(batch.locks))
-    if redis.call('SCARD', keys.stalled) > 0 then
-      redis.call('SREM', keys.stalled, unpack(batch.job_ids))
-    end
+    redis.pcall('SREM', keys.stalled, unpack(batch.job_ids)) -- whatever that key is, the jobs are settled
   end
   if batch.any_ready then
     mark_ready(keys, is_blocked(keys, q.meta))

@@ -40,7 +40,7 @@ COMMANDS: Final[dict[str, str]] = {
 }
 FORBIDDEN: Final = "acl config debug flushall flushdb function keys module monitor script shutdown"
 
-_CALL: Final = re.compile(r"redis\.p?call\(([^,)]*)")
+_CALL: Final = re.compile(r"(?:redis\.p?call|\bcall|\btry)\(([^,)]*)")
 _COMMAND: Final = re.compile(r"'([A-Z]+)'")
 
 

@@ -18,8 +18,8 @@ def lua_script(text: str) -> Script:
 def fast_path_alone(name: str) -> Script:
     """A script that answers "declined" where its general code would begin; an error of the fast path is its answer."""
     script, general = load(name), load(name, is_fast=False)
-    alone = script.text.removesuffix(general.text).replace(
-        "pcall(fast_path, KEYS, ARGV)", "true, fast_path(KEYS, ARGV)"
-    )
-    text = f"{alone}\nreturn 'declined'"
+    before, guard, rest = script.text.partition("pcall(fast_path, KEYS, ARGV)")
+    assert guard, f"{name} has no fast path"
+    assert rest.endswith(general.text)
+    text = f"{before}true, fast_path(KEYS, ARGV){rest.removesuffix(general.text)}\nreturn 'declined'"
     return replace(script, text=text, sha=sha1(text.encode(), usedforsecurity=False).hexdigest())

@@ -2,9 +2,9 @@
 
 A fast path, `lua/fast_path/NAME.lua`, is what most calls of a script are, in straight lines. It runs before the
 functions and tables of the general code are made, which takes as long as the commands of a lone job do. It either
-answers the call, or returns nothing, having written nothing or taken it back; then the general code does all of it. So
-does an error. It reads the script's arguments and options by their names, `keys.NAME`, and the rows where they are: in
-ARGV, from `first_row` on.
+answers the call, or returns nothing or fails, having written nothing or taken it back; then the general code does all
+of it. So once it has written, it may not fail, except where it takes back what it wrote. It reads the arguments and
+options by their names, `keys.NAME`, and the rows where they are: in ARGV, from `first_row` on.
 Called by `scripts` only.
 """
 
@@ -14,7 +14,7 @@ import re
 from typing import Final
 
 from pyqueue._redis.assembly import assemble
-from pyqueue._redis.lua_files import Header
+from pyqueue._redis.lua_files import Header, ScriptHeaderError
 from pyqueue._redis.rows import defaults_of, option_bindings, row_bindings, value_of
 from pyqueue.types import Arg
 
@@ -45,7 +45,11 @@ def bindings(header: Header) -> str:
 def fast_path(header: Header, body: str) -> str:
     """A fast path, as it stands before everything else of its script."""
     numbers = _key_numbers(header)
-    spelled = _KEY.sub(lambda key: f"KEYS[{numbers[key[1]]}]", assemble({}, (), body))
+    text = assemble({}, (), body)
+    unknown = sorted(set(_KEY.findall(text)) - set(numbers))
+    if unknown:
+        raise ScriptHeaderError(f"fast path {header.name}: keys.{unknown[0]} is no key of the script")
+    spelled = _KEY.sub(lambda key: f"KEYS[{numbers[key[1]]}]", text)
     return _FAST_PATH.format(bindings="\n".join(fast_path_bindings(header)), body=spelled)
 
 
