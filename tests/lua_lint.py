@@ -3,8 +3,8 @@
 Errors (exit code 1):
 - a header that the loader refuses, a script that does not compile;
 - a global that is written, or read although it is none of those every supported server has (bytecode is examined, so
-  every path counts); KEYS and ARGV outside the generated bindings, ARGV in a
-  fast path excepted; functions of `redis` beyond the portable subset;
+  every path counts); KEYS and ARGV outside the generated bindings, ARGV in a fast path excepted; functions of `redis`
+  beyond the portable subset;
 - `keys.NAME` that the header does not declare (`@key` of a script, `@uses` of an include), and the reverse: a declared
   key, argument or include that nothing uses; an include or a function that no script reaches. The table of another
   queue (`derive_keys`) therefore has another name, `parent` for instance;

@@ -52,7 +52,7 @@ if now == 0 then
 end
 
 local first = call('INCRBY', keys.id, format('%d', count)) - count + 1
-local now_text, job_ids, job_keys = format('%.0f', now), {}, {}
+local now_text, job_ids = format('%.0f', now), {}
 
 local function write_jobs()
   local names, back, front, at = {}, {}, {}, first_row
@@ -64,7 +64,7 @@ local function write_jobs()
       local job_id = run.job_id ~= '' and run.job_id or format('%.0f', first + n - 1)
       call('HSET', prefix .. job_id, 'name', run.name, 'data', ARGV[i], 'opts', run.opts, 'timestamp', now_text,
         'delay', '0', 'priority', priority_text)
-      names[n], job_ids[n], job_keys[n] = run.name, job_id, prefix .. job_id
+      names[n], job_ids[n] = run.name, job_id
       if run.priority == 0 then
         back[#back + 1] = job_id
       else
@@ -96,8 +96,8 @@ end
 
 -- What may fail comes first in it. The general code tells which key was overwritten by something else.
 if not pcall(write_jobs) then
-  if #job_keys > 0 then
-    call('DEL', unpack(job_keys))
+  for _, job_id in ipairs(job_ids) do
+    call('DEL', prefix .. job_id)
   end
   call('INCRBY', keys.id, format('%d', -count))
   return

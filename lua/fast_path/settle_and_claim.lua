@@ -184,7 +184,9 @@ if #waiting == 1 and claimed == 1 then
   call('RPOPLPUSH', keys.wait, keys.active)
 elseif claimed > 0 then
   call('LPUSH', keys.active, unpack(claimed_ids))
-  call('LTRIM', keys.wait, '0', format('%d', -#waiting - 1))
+  if #waiting > 0 then
+    call('LTRIM', keys.wait, '0', format('%d', -#waiting - 1))
+  end
 end
 if #prioritized > 0 then
   call('ZREMRANGEBYRANK', keys.prioritized, '0', format('%d', #prioritized - 1))

@@ -76,9 +76,8 @@ class Callbacks:
             self.last_error = f"{type(args[0]).__name__}: {args[0]}"
             if not self._listeners[event]:
                 logger.error("worker %s: %s", self._owner, args[0], exc_info=_traceback_of(args[0]))
-        if listeners := self._listeners[event]:
-            for callback in tuple(listeners):
-                self._call(event, callback, args)
+        for callback in tuple(self._listeners[event]):
+            self._call(event, callback, args)
 
     def report(self, error: Exception) -> None:
         """Emit an error of the worker's own parts. What an outage brings is logged by its `Outage`, once, not here."""
