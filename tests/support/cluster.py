@@ -35,6 +35,9 @@ class Cluster:
         self._ports: dict[RedisServer, int] = {}
         self.nodes = [self._start(directory / f"node-{i}", stack) for i in range(masters + replicas)]
         self.masters, self.replicas = self.nodes[:masters], self.nodes[masters:]
+        for epoch, node in enumerate(self.nodes, 1):
+            # Nodes that begin with the same one settle that by gossip, and deny a replica votes until all have heard.
+            self.on(node, "SET-CONFIG-EPOCH", epoch)
         for number, node in enumerate(self.masters):
             first, behind = SLOTS * number // masters, SLOTS * (number + 1) // masters
             self.on(node, "ADDSLOTSRANGE", first, behind - 1)

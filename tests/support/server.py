@@ -20,6 +20,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,13 +50,26 @@ def valkey_binary() -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment, and that no connection gets by itself."""
-    for port in _random.sample(_PORTS, 100):
+    """A TCP port of 127.0.0.1 that nobody listens on, that no connection gets by itself, and that nobody else is given.
+
+    Its user may listen seconds later: until then neither this process nor a parallel one of the tests gets it again.
+    """
+    for port in islice(_own_ports, 100):
         with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
             return port
     raise RuntimeError(f"none of 100 ports between {_PORTS.start} and {_PORTS.stop} is free: end what listens there")
+
+
+def _shuffled_ports() -> Iterator[int]:
+    """Each port of this process's share in turn, in random order, for ever; pytest-xdist numbers the processes."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    share = _PORTS[number :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
+    return cycle(_random.sample(share, len(share)))
+
+
+_own_ports: Final = _shuffled_ports()
 
 
 class RedisServer:
