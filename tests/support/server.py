@@ -50,9 +50,10 @@ def valkey_binary() -> str:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on, that no connection gets by itself, and that nobody else is given.
+    """A TCP port of 127.0.0.1 that nobody listens on at this moment, and that no connection gets by itself.
 
-    Its user may listen seconds later: until then neither this process nor a parallel one of the tests gets it again.
+    Its user may listen seconds later, so parallel processes of one pytest run are never given the same, and one process
+    is given each of its own once before any of them again.
     """
     for port in islice(_own_ports, 100):
         with socket.socket() as probe, suppress(OSError):

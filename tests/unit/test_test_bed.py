@@ -10,7 +10,7 @@ import redis
 
 from pyqueue._redis.connection import Connection
 from tests.support.keyspace import Key, changes, dump
-from tests.support.server import RedisServer
+from tests.support.server import RedisServer, free_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -69,6 +69,12 @@ async def test_waiting_ends_with_the_value_of_the_condition_or_says_which_one_fa
     never_true = False
     with pytest.raises(TimeoutError, match="never_true"):
         await wait_until(lambda: never_true, timeout=0.02)
+
+
+def test_a_port_is_not_given_twice() -> None:
+    ports = [free_port() for _ in range(1_000)]  # of 12,000 chosen anew each time, some forty would repeat
+
+    assert len(set(ports)) == len(ports)
 
 
 @pytest.mark.needs_server
