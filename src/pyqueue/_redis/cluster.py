@@ -24,7 +24,6 @@ from pyqueue._redis.links import CLOSED, Carrier, Link, Links
 from pyqueue._redis.packing import pack
 from pyqueue._redis.replies import text
 from pyqueue._redis.sources import ServerSource
-from pyqueue._redis.streams import Receive
 from pyqueue._redis.tls import TlsContext
 
 Address = tuple[str, int]
@@ -143,27 +142,15 @@ class ClusterLinks:
         self._nodes: dict[Address, Links] = {}
         self._closed = False
 
-    def is_idle(self, key: str) -> bool:
-        node = self._known_node(key)
-        return node is not None and node.is_idle(key)
-
-    def start(
-        self, packed: bytes, key: str, timeout_s: float, receive: Receive, behind: Link | None = None
-    ) -> Link | None:
-        """To the node that is known to own the key; a redirection is an error like others, which `exchange` follows."""
-        assert behind is None, "links of a cluster are not followable"
-        node = self._known_node(key)
-        assert node is not None, "is_idle comes first"
-        return node.start(packed, key, timeout_s, partial(self._received, receive))
-
-    def _known_node(self, key: str) -> Links | None:
+    def idle(self, key: str) -> Link | None:
+        """Of the node that is known to own the key; a redirection is an error like others, which `exchange` follows."""
         address = self._source.known_owner(key_slot(key.encode()))
-        return None if address is None else self._nodes.get(address)
+        node = None if address is None else self._nodes.get(address)
+        return None if node is None else node.idle(key)
 
-    def _received(self, receive: Receive, reply: Any) -> None:
-        if isinstance(reply, _NODE_LOST):
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, _NODE_LOST):
             self._source.forget()
-        receive(reply)
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         async with asyncio.timeout(timeout_s):
@@ -204,5 +191,5 @@ class ClusterLinks:
                 raise RedisConnectionError(CLOSED)
             dial = partial(self._source.node(address).dial, self._client_name)
             # A call that is redirected would be overtaken by one behind it.
-            node = self._nodes[address] = Links(dial, size=self._size, is_followable=False)
+            node = self._nodes[address] = Links(dial, size=self._size, is_followable=False, failed=self._failed)
         return node

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from redis.exceptions import AskError, NoScriptError, RedisError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -20,8 +20,9 @@ from pyqueue._redis.packing import pack, pack_script
 from pyqueue._redis.refusals import refusal_of
 from pyqueue._redis.resp3 import as_resp2
 from pyqueue._redis.scripts import Script
-from pyqueue._redis.streams import Receive
 from pyqueue.types import Arg
+
+T = TypeVar("T")
 
 #: Longest wait for one command, connecting included. Long enough for a loaded server, short enough for a web request.
 DEADLINE_S: Final = 10.0
@@ -51,26 +52,25 @@ class Commands(Protocol):
         """Run a script; one round trip, two where the server does not know it yet."""
         ...
 
-    def is_idle(self, key: str) -> bool:
-        """Whether a script that has this key can be started: an open connection is free, and nobody waits for it."""
+    def idle(self, key: str) -> Link | None:
+        """A connection on which a script that has this key can be started: open and free, and nobody waits for it."""
         ...
 
     def start(
         self,
+        link: Link,
         script: Script,
         keys: Sequence[str],
         args: Sequence[Arg],
-        receive: Receive,
+        read: Callable[[Any], T],
+        told: Callable[[T | Exception], None],
         *,
         timeout_s: float | None = None,
-        behind: Link | None = None,
-    ) -> Link | None:
-        """Send a script at once, where they are idle; returns the connection that carries it.
+    ) -> None:
+        """Send a script at once, on a connection that is idle; or that is followable: then behind what is in flight.
 
-        `behind`: the connection of a script that was started before and is not answered. This one follows it there,
-        idle or not, so that the server need not wait for it; or it is not sent (None), where that is impossible.
-        `receive` is called with the reply, or with what `call` would raise, as soon as it is there: that saves the
-        coroutines and a turn of the event loop. It may also be `NothingRan`: then `call`.
+        `told` is called as soon as the reply is there, with what `read` makes of it, or with what `call` or `read`
+        would raise: that saves the coroutines and a turn of the event loop. It may also be `NothingRan`: then `call`.
         """
         ...
 
@@ -116,29 +116,36 @@ class RedisCommands:
             left_s = max(0.0, began + deadline_s - time.monotonic())
             return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, left_s)
 
-    def is_idle(self, key: str) -> bool:
-        return self._carrier.is_idle(key)
+    def idle(self, key: str) -> Link | None:
+        return self._carrier.idle(key)
 
     def start(
         self,
+        link: Link,
         script: Script,
         keys: Sequence[str],
         args: Sequence[Arg],
-        receive: Receive,
+        read: Callable[[Any], T],
+        told: Callable[[T | Exception], None],
         *,
         timeout_s: float | None = None,
-        behind: Link | None = None,
-    ) -> Link | None:
+    ) -> None:
         deadline_s = self._deadline_s if timeout_s is None else timeout_s
         packed = pack_script(script.sha, tuple(keys), args)
-        return self._carrier.start(packed, keys[0], deadline_s, partial(self._received, receive, deadline_s), behind)
+        link.start(packed, deadline_s, partial(self._received, read, told, deadline_s))
 
-    def _received(self, receive: Receive, timeout_s: float, reply: Any) -> None:
-        if isinstance(reply, _ASK_ELSEWHERE):
-            reply = NothingRan(str(reply))
-        elif isinstance(reply, Exception):
-            reply = self._meaning(reply, timeout_s)
-        receive(reply)
+    def _received(
+        self, read: Callable[[Any], T], told: Callable[[T | Exception], None], timeout_s: float, reply: Any
+    ) -> None:
+        answer: T | Exception
+        if isinstance(reply, Exception):
+            answer = NothingRan(str(reply)) if isinstance(reply, _ASK_ELSEWHERE) else self._meaning(reply, timeout_s)
+        else:
+            try:
+                answer = read(reply)
+            except Exception as error:
+                answer = error
+        told(answer)
 
     async def execute(self, *command: Arg, timeout_s: float | None = None, at: str | None = None) -> Any:
         if timeout_s is None:

@@ -10,8 +10,8 @@ connection with what it has not answered. How bytes become replies is in `stream
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol, cast
 
@@ -36,18 +36,8 @@ class Carrier(Protocol):
     #: Whether replies may come in the shapes of RESP3.
     may_speak_resp3: bool
 
-    def is_idle(self, key: str) -> bool:
-        """Whether a command with this key can be sent at once, without a task: by `start`."""
-        ...
-
-    def start(
-        self, packed: bytes, key: str, timeout_s: float, receive: Receive, behind: Link | None = None
-    ) -> Link | None:
-        """Send at once, where it is idle; `receive` is called as soon as the reply is there.
-
-        Returns the connection. `behind`: a followable one that a command was started on whose reply is still to come;
-        this one is sent behind it, or not at all (None) if the connection is broken.
-        """
+    def idle(self, key: str) -> Link | None:
+        """A link on which a command with this key can be started at once, without a task; None if there is none."""
         ...
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any: ...
@@ -57,14 +47,15 @@ class Carrier(Protocol):
 class Link:
     """One connection of our own, opened at the first command and again after each drop."""
 
-    __slots__ = ("_closed", "_dial", "_may_be_followed", "_stream", "started")
+    __slots__ = ("_closed", "_dial", "_links", "_stream", "started")
 
-    def __init__(self, dial: Dial, may_be_followed: Callable[[], bool] = lambda: False) -> None:
-        self._may_be_followed = may_be_followed
+    def __init__(self, dial: Dial, links: Links | None = None) -> None:
+        """`links`: whose it is; one of its own can only `exchange`."""
         self.started = 0
         """Commands that were started, and whose replies are to come."""
         self._closed = False
         self._dial = dial
+        self._links = links
         self._stream: Stream | None = None
 
     @property
@@ -75,7 +66,7 @@ class Link:
     @property
     def is_followable(self) -> bool:
         """Whether a command can be sent behind one that was started, before that is answered."""
-        return self.started > 0 and self.is_open and self._may_be_followed()
+        return self.started > 0 and self._links is not None and self._links.may_be_followed and self.is_open
 
     async def exchange(self, packed: bytes, timeout_s: float, replies: int = 1) -> Any:
         """Send one command, or several packed one after another, and return the last reply."""
@@ -93,21 +84,31 @@ class Link:
             raise
 
     def start(self, packed: bytes, timeout_s: float, receive: Receive) -> None:
-        """Send one command on the open connection; `receive` gets its reply, or what came instead."""
-        assert isinstance(self._stream, ReplyStream), "is_open comes first"
+        """Send one command on a link that is idle or followable; `receive` gets its reply, or what came instead.
+
+        It is called as soon as the reply is there. With the first command the link is taken, with the last reply free.
+        """
+        stream, links = self._stream, self._links
+        assert isinstance(stream, ReplyStream)
+        assert links is not None
+        if not self.started:
+            links.take(self)
         self.started += 1
-        self._stream.start(packed, 1, timeout_s, receive)
+        stream.start(packed, 1, timeout_s, partial(self._received, receive))
 
-    def answered(self, reply: Any) -> None:
-        """A started command is answered. If the answer says that the connection is of no use, no other one is sent."""
+    def _received(self, receive: Receive, reply: Any) -> None:
+        stream, links = self._stream, self._links
+        assert links is not None
         self.started -= 1
-        if isinstance(self._stream, ReplyStream) and isinstance(reply, Exception):
-            self._stream.is_open &= isinstance(reply, ResponseError) and code_of(reply) not in WRONG_SERVER
-
-    def settle(self) -> None:
-        """Give a connection of no use up, from outside of a task: whoever still waits for it is told."""
-        if isinstance(self._stream, ReplyStream) and not self._stream.is_open:
-            self._stream.abandon()
+        if isinstance(reply, Exception):
+            links.failed(reply)
+            if isinstance(stream, ReplyStream):  # nothing else is sent on a connection of no use
+                stream.is_open &= isinstance(reply, ResponseError) and code_of(reply) not in WRONG_SERVER
+        if not self.started:
+            links.put_back(self)
+        receive(reply)  # before those behind it hear of what it did to their connection
+        if isinstance(stream, ReplyStream) and not stream.is_open:
+            stream.abandon()
 
     async def _open(self) -> Stream:
         await self.drop()
@@ -135,7 +136,7 @@ class Link:
 
 
 class Links:
-    """Up to `size` links of our own; with one, commands are serialised.
+    """Up to `size` links of our own; with one, commands are serialised. Who finds none free waits for its turn.
 
     Bound to the event loop it is used in. Another loop may take over when the first one has ended (a module-level queue
     under successive `asyncio.run`), never while it runs.
@@ -143,68 +144,75 @@ class Links:
 
     may_speak_resp3 = False
 
-    def __init__(self, dial: Dial, *, size: int = 1, is_followable: bool = True) -> None:
+    def __init__(
+        self,
+        dial: Dial,
+        *,
+        size: int = 1,
+        is_followable: bool = True,
+        failed: Callable[[Exception], None] = lambda error: None,
+    ) -> None:
+        """`failed` hears of errors that came to started commands, error replies included."""
+        self.failed = failed
         self._is_followable = is_followable
-        self._waiting = 0  # commands that wait for a link: nothing may follow a started one then, or they would starve
-        self._all = [Link(dial, self._may_be_followed) for _ in range(size)]
+        self._all = [Link(dial, self) for _ in range(size)]
         self._free = list(self._all)  # last in, first out: what is not needed stays unopened
-        self._slots = asyncio.Semaphore(size)
+        self._turns: deque[asyncio.Future[Link]] = deque()  # of commands that wait for a link; then none is free
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
+
+    @property
+    def may_be_followed(self) -> bool:
+        """Whether a command may be sent behind a started one: not while others wait, or they would starve."""
+        return self._is_followable and not self._turns
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float, *, replies: int = 1) -> Any:
         if self._loop is not asyncio.get_running_loop():
             await self._enter_loop()
-        if not self._slots.locked() and self._free[-1].is_open:  # the stream keeps the deadline
+        if self._free and self._free[-1].is_open:  # the stream keeps the deadline
             return await self._exchange(packed, timeout_s, replies)
         async with asyncio.timeout(timeout_s):
             return await self._exchange(packed, timeout_s, replies)
 
-    def is_idle(self, key: str) -> bool:
-        if self._closed or self._loop is not asyncio.get_running_loop():
-            return False
-        return not self._slots.locked() and self._free[-1].is_open  # locked, too, while others wait for their turn
-
-    def start(
-        self, packed: bytes, key: str, timeout_s: float, receive: Receive, behind: Link | None = None
-    ) -> Link | None:
-        link = behind
-        if link is None:
-            with suppress(StopIteration):  # it does not wait now
-                self._slots.acquire().send(None)
-            link = self._free.pop()
-        elif not link.is_followable:
+    def idle(self, key: str) -> Link | None:
+        if self._closed or not self._free or self._loop is not asyncio.get_running_loop():
             return None
-        link.start(packed, timeout_s, partial(self._received, link, receive))
-        return link
+        link = self._free[-1]
+        return link if link.is_open else None
 
-    def _received(self, link: Link, receive: Receive, reply: Any) -> None:
-        link.answered(reply)
-        if not link.started:
-            self._free.append(link)
-            self._slots.release()
-        receive(reply)  # before those behind it hear of what it did to their connection
-        link.settle()
+    def take(self, link: Link) -> None:
+        """A free link is in use now."""
+        self._free.remove(link)
 
-    def _may_be_followed(self) -> bool:
-        return self._is_followable and not self._waiting
+    def put_back(self, link: Link) -> None:
+        """A link is in use no more: it is whose turn it is, or free."""
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(link)
+                return
+        self._free.append(link)
 
     async def _exchange(self, packed: bytes, timeout_s: float, replies: int) -> Any:
-        self._waiting += 1
-        try:
-            await self._slots.acquire()
-        finally:
-            self._waiting -= 1
+        link = self._free.pop() if self._free else await self._turn()
         try:
             if self._closed:
                 raise RedisConnectionError(CLOSED)
-            link = self._free.pop()
-            try:
-                return await link.exchange(packed, timeout_s, replies)
-            finally:
-                self._free.append(link)
+            return await link.exchange(packed, timeout_s, replies)
         finally:
-            self._slots.release()
+            self.put_back(link)
+
+    async def _turn(self) -> Link:
+        turn: asyncio.Future[Link] = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it had come
+                self.put_back(turn.result())
+            elif turn in self._turns:
+                self._turns.remove(turn)
+            raise
 
     async def _enter_loop(self) -> None:
         if self._loop is not None and self._loop.is_running():
@@ -212,10 +220,10 @@ class Links:
                 "this connection is in use by another event loop: open one per loop (Connection.derive_for_thread)"
             )
         self._loop = asyncio.get_running_loop()
+        self._turns.clear()
         for link in self._all:
             await link.drop()
         self._free = list(self._all)
-        self._slots = asyncio.Semaphore(len(self._all))
 
     async def aclose(self) -> None:
         self._closed = True
@@ -242,13 +250,8 @@ class BorrowedLinks:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._releasing: set[asyncio.Task[None]] = set()
 
-    def is_idle(self, key: str) -> bool:
-        return False
-
-    def start(
-        self, packed: bytes, key: str, timeout_s: float, receive: Receive, behind: Link | None = None
-    ) -> Link | None:
-        raise AssertionError("is_idle comes first, and the pool of another never is")
+    def idle(self, key: str) -> Link | None:
+        return None
 
     async def exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         if self._loop is not asyncio.get_running_loop():

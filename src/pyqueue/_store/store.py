@@ -59,18 +59,12 @@ class Store:
         `read` shapes the reply, or raises what it means. `behind`: the result of an earlier start that is not answered;
         then this call follows it on the same connection, or (None) cannot be started.
         """
-        if behind is None and not self.commands.is_idle(self.keys.meta):
+        link = self.commands.idle(self.keys.meta) if behind is None else behind
+        if link is None or not (behind is None or link.is_followable):
             return None
-
-        def receive(reply: Any) -> None:
-            try:
-                answer: T | Exception = reply if isinstance(reply, Exception) else read(reply)
-            except Exception as error:
-                answer = error
-            told(answer)
-
         packed = self._pack(script, rows, args)
-        return self.commands.start(script, script.bind(self.keys), packed, receive, timeout_s=timeout_s, behind=behind)
+        self.commands.start(link, script, script.bind(self.keys), packed, read, told, timeout_s=timeout_s)
+        return link
 
     def _pack(self, script: Script, rows: Iterable[Sequence[Arg]], args: dict[str, Arg]) -> list[Arg]:
         if "prefix" in script.args:
