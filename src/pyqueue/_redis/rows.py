@@ -10,13 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import Final
 
 from pyqueue.types import Arg
-
-#: Longer texts are not remembered, they would hold memory.
-_REMEMBERED_CHARS: Final = 512
 
 
 def defaults_of(fields: Iterable[str]) -> tuple[Arg, ...]:
@@ -24,19 +20,49 @@ def defaults_of(fields: Iterable[str]) -> tuple[Arg, ...]:
     return tuple(0 if field.endswith(":int") else "" for field in fields)
 
 
-def append_rows(packed: list[Arg], rows: Iterable[Sequence[Arg]], width: int, shared_defaults: tuple[Arg, ...]) -> None:
+class SharedTexts(dict[tuple[Arg, ...], str]):
+    """The text of fields that travel as one, by their values: a JSON list up to the last that is not its default.
+
+    Remembered, because most jobs of a queue are alike.
+    """
+
+    #: When so many are remembered, all are forgotten.
+    _MOST: Final = 100
+    #: Longer texts are not remembered, they would hold memory.
+    _LONGEST: Final = 512
+
+    def __init__(self, defaults: tuple[Arg, ...]) -> None:
+        super().__init__()
+        self.defaults = defaults
+        """What the fields mostly are: '' or 0."""
+
+    def __missing__(self, values: tuple[Arg, ...]) -> str:
+        length = len(values)
+        while length and values[length - 1] == self.defaults[length - 1]:
+            length -= 1
+        text = json.dumps(values[:length], ensure_ascii=False, separators=(",", ":"))
+        if len(text) <= self._LONGEST:
+            if len(self) >= self._MOST:
+                self.clear()
+            self[values] = text
+        return text
+
+
+def append_rows(packed: list[Arg], rows: Iterable[Sequence[Arg]], width: int, shared: SharedTexts) -> None:
     """Append rows of `width` fields, of which the last ones are shared; TypeError for a row of another width."""
-    own = width - len(shared_defaults)
-    shared: Sequence[Arg] | None = None
+    own = width - len(shared.defaults)
+    before: Sequence[Arg] | None = None
     counter = count = 0
     for row in rows:
         if len(row) != width:
             raise TypeError(f"a row has {len(row)} fields, it must have {width}")
-        if own < width:
-            if row[own:] != shared:
-                shared, count, counter = row[own:], 0, len(packed)
-                packed += (0, _shared_text(tuple(shared), shared_defaults))
-            packed[counter] = count = count + 1
+        if own == width:
+            packed.extend(row)
+            continue
+        if (fields := row[own:]) != before:
+            before, count, counter = fields, 0, len(packed)
+            packed += (0, shared[tuple(fields)])
+        packed[counter] = count = count + 1
         packed.extend(row[:own])
 
 
@@ -47,11 +73,6 @@ def row_bindings(name: str, fields: Sequence[str], shared: int, first: int) -> l
         return _run_bindings(name, own, fields[len(own) :], first)
     lines = [f"local {name} = {{}}", f"for i = {first}, #ARGV, {len(own)} do"]
     return [*lines, f"  {name}[#{name} + 1] = {{", *_own_fields(own), "  }", "end"]
-
-
-def options_text(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
-    """The argument that holds the options."""
-    return "" if values == defaults else _shared_text(values, defaults)
 
 
 def option_bindings(names: Sequence[str], defaults: Sequence[Arg], argument: str) -> list[str]:
@@ -97,19 +118,3 @@ def _own_fields(fields: Sequence[str]) -> list[str]:
         f"    {name} = {value_of(f'ARGV[i + {offset}]', kind)},"
         for offset, (name, _, kind) in enumerate(field.partition(":") for field in fields)
     ]
-
-
-def _shared_text(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
-    is_long = sum(len(value) for value in values if isinstance(value, str)) > _REMEMBERED_CHARS
-    return _write_shared(values, defaults) if is_long else _remember_shared(values, defaults)
-
-
-def _write_shared(values: tuple[Arg, ...], defaults: tuple[Arg, ...]) -> str:
-    length = len(values)
-    while length and values[length - 1] == defaults[length - 1]:
-        length -= 1
-    return json.dumps(values[:length], ensure_ascii=False, separators=(",", ":"))
-
-
-#: Most jobs of a queue are alike, and lone ones should not be encoded anew each time.
-_remember_shared: Final = lru_cache(maxsize=100)(_write_shared)

@@ -17,7 +17,7 @@ from pyqueue._redis.assembly import assemble, defined_names
 from pyqueue._redis.bindings import bindings, fast_path, option_defaults
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.lua_files import Header, ScriptHeaderError, directory, read_header
-from pyqueue._redis.rows import append_rows, defaults_of, options_text
+from pyqueue._redis.rows import SharedTexts, append_rows, defaults_of
 from pyqueue.types import Arg
 
 
@@ -33,10 +33,11 @@ class Script:
     args: tuple[str, ...]  # names of the arguments, in the order of ARGV
     options: Mapping[str, Arg]  # names and defaults of the options, in order; one element of ARGV, if there are any
     row_fields: tuple[str, ...]  # fields of one row; empty for a script without rows
-    shared_defaults: tuple[Arg, ...]  # '' and 0: what is left out at the end of the fields that rows share
     includes: tuple[str, ...]
     events: tuple[str, ...]
     errors: Mapping[int, str]
+    option_texts: SharedTexts = field(repr=False, compare=False)  # what the options travel as
+    shared_texts: SharedTexts = field(repr=False, compare=False)  # what the fields that rows share travel as
     _bound: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def bind(self, keys: QueueKeys) -> tuple[str, ...]:
@@ -56,13 +57,13 @@ class Script:
         if self.options and len(args) == given:
             packed.append("")
         elif self.options:
-            values = [args.get(name, default) for name, default in self.options.items()]
-            given += sum(name in args for name in self.options)
-            packed.append(options_text(tuple(values), tuple(self.options.values())))
+            given += sum([name in args for name in self.options])
+            values = tuple([args.get(*option) for option in self.options.items()])
+            packed.append("" if values == self.option_texts.defaults else self.option_texts[values])
         if len(args) != given:
             raise TypeError(self._mismatch(args))
         try:
-            append_rows(packed, rows, len(self.row_fields), self.shared_defaults)
+            append_rows(packed, rows, len(self.row_fields), self.shared_texts)
         except TypeError as error:
             raise TypeError(f"script {self.name}: {error}") from None
         return packed
@@ -106,10 +107,13 @@ def load(name: str, *, is_fast: bool = True) -> Script:
         args=tuple(arg for arg, _, _ in header.args),
         options=dict(zip(*option_defaults(header), strict=True)),
         row_fields=tuple(f.partition(":")[0] for f in header.rows[1]) if header.rows else (),
-        shared_defaults=defaults_of(header.rows[1][-header.shared :]) if header.rows and header.shared else (),
         includes=tuple(i.name for i in includes),
         events=tuple(events),
         errors=errors,
+        option_texts=SharedTexts(option_defaults(header)[1]),
+        shared_texts=SharedTexts(
+            defaults_of(header.rows[1][-header.shared :]) if header.rows and header.shared else ()
+        ),
     )
 
 
