@@ -1,7 +1,8 @@
 """Coalescing: adds issued at the same time travel in one script call.
 
 `AddBuffer` collects what callers add while calls are in flight, or in the same turn of the event loop, and sends it
-with the next call; an idle buffer sends at the loop's next turn, without a timer. What a call is, the queue says.
+with the next call; an idle buffer sends at the loop's next turn, without a timer. Where adds have come one by one for
+some time, the next leaves at once, and what else is added in its turn follows it. What a call is, the queue says.
 
 Modes: idle -> busy -> idle when nothing waits; closed at the end. A call is launched, which needs neither a task nor a
 turn of the event loop. While one is on its way, a second one follows it if there is much to say, so that Redis need not
@@ -31,6 +32,8 @@ from pyqueue.errors import OutOfTurn, PyqueueError
 #: two halves when nothing else is there to send: callers that add again and again would otherwise all wait while Redis
 #: works, and Redis while they run.
 _MANY: Final = 16
+#: After so many calls in a row that had one caller each, the next caller need not wait for others.
+_ALONE: Final = 16
 #: Answers to a launch that leave nothing unknown: the call is sent anew.
 _NOT_APPLIED: Final = (NothingRan, OutOfTurn)
 
@@ -75,6 +78,8 @@ class _Flight(Generic[RowT]):
 
     batch: list[_Entry[RowT]]
     call: Call
+    is_early: bool = False
+    """It left before others could join it; if they come, they follow it."""
     is_grounded: bool = False
     failure: Exception | None = None
     """What came of its launch."""
@@ -84,7 +89,7 @@ class AddBuffer(Generic[RowT]):
     """Adds that wait for the next call. One caller's cancellation or bad job does not touch the others."""
 
     __slots__ = (
-        "_closed", "_flights", "_idle", "_is_turn_due", "_limit", "_loop", "_make_call", "_rest", "_sending",
+        "_alone", "_closed", "_flights", "_idle", "_is_turn_due", "_limit", "_loop", "_make_call", "_rest", "_sending",
         "_waiting", "_weight", "has_given_up",
     )  # fmt: skip
 
@@ -107,6 +112,7 @@ class AddBuffer(Generic[RowT]):
         self._sending: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # the one in which it is busy
         self._is_turn_due = False
+        self._alone = 0  # calls in a row that had one caller, and nobody came meanwhile
         self._idle = asyncio.Event()
         self._closed = False
         self.has_given_up = False
@@ -121,14 +127,17 @@ class AddBuffer(Generic[RowT]):
         if self._closed:
             raise PyqueueError("it is closed: add before close(), or make another Queue or FlowProducer")
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
+        begins = self._loop is not loop
+        if begins:
             if self._loop is not None and self._loop.is_running():
                 raise RuntimeError("it is in use by another event loop: make a Queue or FlowProducer per loop")
             self._begin(loop)
         answer: Answer = loop.create_future()
         self._waiting.append(_Entry(rows, weight, answer, time.monotonic(), after))
         self._weight += weight
-        if not self._is_turn_due and self._flights and self._has_room():
+        if begins and self._alone >= _ALONE:
+            self._go_on(is_early=True)
+        elif not self._is_turn_due and (begins or (self._flights and self._has_room())):
             self._is_turn_due = True  # others may add in this turn, too
             loop.call_soon(self._turn)
         return answer
@@ -152,18 +161,18 @@ class AddBuffer(Generic[RowT]):
             self._forget()  # callers of an event loop that has ended
         self._loop = loop
         self.has_given_up = False
+        self._is_turn_due = False  # one may have been due in a loop that has ended
         self._idle.clear()
-        self._is_turn_due = True
-        loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._is_turn_due = False
         if self._loop is asyncio.get_running_loop() and not self._rest:
             self._go_on()
 
-    def _go_on(self) -> None:
+    def _go_on(self, *, is_early: bool = False) -> None:
         """Send what can be sent now, or become idle."""
         while self._waiting and self._has_room() and (flight := self._next_flight()):
+            flight.is_early = is_early
             self._launch(flight)
         if not self._flights:
             self._loop = None
@@ -175,7 +184,7 @@ class AddBuffer(Generic[RowT]):
         """Whether another call may leave: alone, or behind one that is on its way."""
         if not self._flights:
             return True
-        if self._weight < self._limit and len(self._waiting) < _MANY:
+        if not (self._flights[-1].is_early or self._weight >= self._limit or len(self._waiting) >= _MANY):
             return False
         if len(self._flights) >= MAX_IN_FLIGHT or any(flight.is_grounded for flight in self._flights):
             return False
@@ -198,6 +207,7 @@ class AddBuffer(Generic[RowT]):
             return
         self._flights.remove(flight)
         batch = flight.batch
+        self._alone = self._alone + 1 if len(batch) == 1 and not (self._flights or self._waiting) else 0
         if self._flights or self._waiting or len(batch) < _MANY:
             self._go_on()
             _answer(batch, answer)
@@ -264,16 +274,19 @@ class AddBuffer(Generic[RowT]):
             self._weight -= entry.weight
         if not batch:
             return None
-        return _Flight(batch, self._make_call([row for entry in batch for row in entry.rows], batch[0].since))
+        rows = batch[0].rows if len(batch) == 1 else [row for entry in batch for row in entry.rows]
+        return _Flight(batch, self._make_call(rows, batch[0].since))
 
 
 def _answer(batch: Sequence[_Entry[RowT]], reply: AddReply) -> int:
     """Tell each caller its part of a reply; returns how many rows that were."""
     first = 0
     for entry in batch:
+        last = first + len(entry.rows)
         if not entry.answer.done():
-            entry.answer.set_result(AddReply(reply.now_ms, reply.results[first : first + len(entry.rows)]))
-        first += len(entry.rows)
+            is_all = first == 0 and last == len(reply.results)
+            entry.answer.set_result(reply if is_all else AddReply(reply.now_ms, reply.results[first:last]))
+        first = last
     return first
 
 
