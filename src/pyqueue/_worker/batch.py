@@ -57,6 +57,7 @@ def share(concurrency: int, *, pairs: bool) -> int:
     return min(MAX_OUTCOMES, (concurrency + 1) // 2 if is_halved else concurrency)
 
 
+@lru_cache(maxsize=1000)  # a worker meets few situations, again and again
 def plan(now: Situation) -> Exchange | None:
     """The next exchange, or None when there is nothing to say.
 

@@ -232,7 +232,9 @@ class Engine:
 
     def _may_follow(self) -> bool:
         """Whether an exchange may follow the one in flight: only a full one is worth it."""
-        return len(self._finished) >= self._share() and self._flying.may_be_followed and self._may_launch()
+        if not (self._finished and self._flying.may_be_followed):
+            return False
+        return len(self._finished) >= self._share() and self._may_launch()
 
     def _guarded(self, step: Callable[..., bool], *arguments: Any) -> bool:
         """Take a step that nobody waits for: `run` raises what it raises."""
@@ -274,9 +276,10 @@ class Engine:
         return launched
 
     def _go_on_once(self, landing: Landing | None) -> bool:
-        if not (self._finished or self._rearm or self._free_slots(landing) > 0):
+        free_slots = self._free_slots(landing)
+        if not (self._finished or self._rearm or free_slots > 0):
             return False
-        exchange = plan(self._situation(landing))
+        exchange = plan(self._situation(landing, free_slots))
         if exchange is None:
             return False
         flight = self._prepare(exchange)
@@ -287,13 +290,13 @@ class Engine:
             self._ground(flight, error)
         return True
 
-    def _situation(self, landing: Landing | None) -> Situation:
+    def _situation(self, landing: Landing | None, free_slots: int) -> Situation:
         isolate = self._isolate > 0
         suspects = 0 if landing is None else landing.reply.suspects
         return Situation(
             finished=min(len(self._finished), 1) if isolate else len(self._finished),
             share=1 if isolate else self._share(),
-            free_slots=self._free_slots(landing),
+            free_slots=free_slots,
             may_claim=not (isolate or self._is_held_back()),
             is_ready=self.supply.is_ready,
             rearm=self._rearm and not (self.is_closing and self._outage.is_down),
@@ -321,7 +324,7 @@ class Engine:
         self._claiming += exchange.claim
         self._rearm = False
         self._closes_limit = self._closes_limit and any(type(held.outcome) is RateLimited for held in self._finished)
-        request = self._claim._replace(jobs=exchange.claim, first_token=self._claims, suspects=exchange.suspects)
+        request = self._claim.sized(exchange.claim, self._claims, exchange.suspects)
         self._claims += exchange.claim
         number = self._sender.next_number()
         return Flight(

@@ -81,7 +81,7 @@ class Slots:
     @property
     def free(self) -> int:
         """Jobs that could be taken now; negative after the concurrency was lowered below what runs."""
-        return self.capacity - len(self._running) - len(self._waiting)
+        return self._concurrency + self.prefetch - len(self._running) - len(self._waiting)
 
     @property
     def running(self) -> int:
