@@ -13,7 +13,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import InvalidResponse
@@ -77,12 +77,8 @@ def stream_of(wire: Wire) -> Stream:
     return ReplyStream(wire, transport, reader)
 
 
-class _Expected(NamedTuple):
-    """A command whose last reply is to come: how many replies, who takes it, until when (the loop's seconds)."""
-
-    replies: int
-    receive: Receive
-    deadline: float
+_Expected: TypeAlias = tuple[int, Receive, float]
+"""A command whose last reply is to come: how many replies, who takes it, until when (the loop's seconds)."""
 
 
 class ReplyStream(asyncio.Protocol):
@@ -115,7 +111,7 @@ class ReplyStream(asyncio.Protocol):
         deadline = self._loop.time() + timeout_s
         if self._timer is None or self._timer.when() > deadline:
             self._arm(deadline)
-        self._expected.append(_Expected(replies, receive, deadline))
+        self._expected.append((replies, receive, deadline))
         self._transport.write(packed)
 
     async def exchange(self, packed: bytes, replies: int, timeout_s: float) -> Any:
@@ -157,11 +153,11 @@ class ReplyStream(asyncio.Protocol):
         if not self._expected:
             self._break(RedisConnectionError("Redis sent a reply that nobody asked for"))
             return
-        first = self._expected.popleft()
-        if first.replies == 1 or isinstance(reply, Exception):
-            first.receive(reply)
+        replies, receive, deadline = self._expected.popleft()
+        if replies == 1 or isinstance(reply, Exception):
+            receive(reply)
         else:
-            self._expected.appendleft(first._replace(replies=first.replies - 1))
+            self._expected.appendleft((replies - 1, receive, deadline))
 
     def _break(self, error: Exception) -> None:
         self.is_open = False
@@ -172,8 +168,8 @@ class ReplyStream(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         expected, self._expected = self._expected, deque()  # whoever is told first may give the connection up
-        for command in expected:
-            command.receive(error)
+        for _, receive, _ in expected:
+            receive(error)
 
     def _arm(self, deadline: float) -> None:
         self._disarm()
@@ -188,7 +184,7 @@ class ReplyStream(asyncio.Protocol):
         self._timer = None
         if not self._expected:
             return
-        deadline = min(expected.deadline for expected in self._expected)
+        deadline = min(deadline for _, _, deadline in self._expected)
         if self._loop.time() < deadline:  # a later command's
             self._arm(deadline)
         else:
