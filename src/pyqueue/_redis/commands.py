@@ -74,6 +74,18 @@ class Commands(Protocol):
         """
         ...
 
+    def start_command(
+        self,
+        link: Link,
+        command: Sequence[Arg],
+        read: Callable[[Any], T],
+        told: Callable[[T | Exception], None],
+        *,
+        timeout_s: float,
+    ) -> None:
+        """The same for any other command; after `NothingRan`, `execute`."""
+        ...
+
     async def execute(self, *command: Arg, timeout_s: float | None = None, at: str | None = None) -> Any:
         """Run any other command; one round trip. A blocking command's deadline defaults to its block time + 5 s.
 
@@ -133,6 +145,17 @@ class RedisCommands:
         deadline_s = self._deadline_s if timeout_s is None else timeout_s
         packed = pack_script(script.sha, tuple(keys), args)
         link.start(packed, deadline_s, partial(self._received, read, told, deadline_s))
+
+    def start_command(
+        self,
+        link: Link,
+        command: Sequence[Arg],
+        read: Callable[[Any], T],
+        told: Callable[[T | Exception], None],
+        *,
+        timeout_s: float,
+    ) -> None:
+        link.start(pack(command), timeout_s, partial(self._received, read, told, timeout_s))
 
     def _received(
         self, read: Callable[[Any], T], told: Callable[[T | Exception], None], timeout_s: float, reply: Any

@@ -11,15 +11,18 @@ marker back with its next exchange.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import anyio
 
-from pyqueue._redis.commands import Commands
+from pyqueue._redis.commands import Commands, NothingRan
+from pyqueue._redis.links import Link
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.replies import text
 from pyqueue._worker.engine import Engine
@@ -37,11 +40,50 @@ CUT_OFF_S: Final = 0.02
 _LISTED_S: Final = 15.0
 
 
-async def pop_marker(commands: Commands, marker: str, block_s: float) -> float | None:
-    """Block for a marker; its score (0 = work is ready, else when a delayed job is due, in ms), or None in the end."""
+async def pop_marker(
+    commands: Commands, marker: str, block_s: float, popped: Callable[[], None] = lambda: None
+) -> float | None:
+    """Block for a marker; its score (0 = work is ready, else when a delayed job is due, in ms), or None in the end.
+
+    `popped` is called when work is ready: a turn of the event loop before this returns, if the connection is open.
+    """
     block_s = max(block_s, _MIN_BLOCK_S)
-    reply = await commands.execute("BZPOPMIN", marker, f"{block_s:.3f}", timeout_s=block_s + _OVERDUE_S)
+    command = ("BZPOPMIN", marker, f"{block_s:.3f}")
+    link = commands.idle(marker)
+    if link is not None:
+        with suppress(NothingRan):
+            return await _pop_on(link, commands, command, block_s + _OVERDUE_S, popped)
+    score = _score(await commands.execute(*command, timeout_s=block_s + _OVERDUE_S))
+    if score is not None and score <= 0:
+        popped()
+    return score
+
+
+async def _pop_on(
+    link: Link, commands: Commands, command: tuple[str, ...], timeout_s: float, popped: Callable[[], None]
+) -> float | None:
+    done: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
+    commands.start_command(link, command, _score, partial(_told, done, popped), timeout_s=timeout_s)
+    try:
+        return await done
+    except asyncio.CancelledError:
+        await link.drop()  # or its reply would come to the next command
+        raise
+
+
+def _score(reply: Any) -> float | None:
     return None if not reply else float(text(reply[2]))
+
+
+def _told(done: asyncio.Future[float | None], popped: Callable[[], None], answer: float | Exception | None) -> None:
+    if done.done():  # cancelled
+        return
+    if isinstance(answer, Exception):
+        done.set_exception(answer)
+        return
+    done.set_result(answer)
+    if answer is not None and answer <= 0:
+        popped()
 
 
 class Waiter:
@@ -104,15 +146,13 @@ class Waiter:
         self._outage.recovered()
         if score is None:
             self._engine.supply.wake()
-        elif score <= 0:
-            self._engine.marker_popped()
-        else:
+        elif score > 0:
             self._engine.supply.delayed_until(math.trunc(score))
 
     async def _pop(self) -> float | None:
         self._engine.is_blocking = True
         try:
-            return await pop_marker(self._commands, self._marker, self._block_s)
+            return await pop_marker(self._commands, self._marker, self._block_s, self._engine.marker_popped)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await anyio.sleep(CUT_OFF_S)
