@@ -276,6 +276,26 @@ async def test_a_cancelled_command_leaves_no_reply_to_the_next_one(server: Redis
     await connection.aclose()
 
 
+async def test_a_command_cancelled_as_its_turn_comes_gives_the_turn_to_the_next(connection: Connection) -> None:
+    async def first() -> Any:
+        reply = await lane.execute("ECHO", "first", at="k")
+        second.cancel()
+        return reply
+
+    lane = connection.lane()
+    await lane.execute("PING")
+    asking = asyncio.create_task(first())
+    second = asyncio.create_task(lane.execute("ECHO", "second", at="k"))
+    third = asyncio.create_task(lane.execute("ECHO", "third", at="k"))
+
+    async with asyncio.timeout(5):
+        assert await asking == b"first"
+        assert await third == b"third"
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert await lane.execute("ECHO", "last") == b"last"
+
+
 @pytest.mark.needs_server
 @pytest.mark.parametrize("options", [{}, {"protocol": 2}, {"protocol": 3}, {"decode_responses": True}], ids=str)
 async def test_a_borrowed_client_is_used_and_stays_open(server: RedisServer, options: dict[str, Any]) -> None:

@@ -121,6 +121,61 @@ async def test_callers_that_add_again_and_again_take_turns(server: RedisServer, 
 
 
 @pytest.mark.needs_server
+async def test_after_adds_that_came_one_by_one_a_burst_takes_one_call_more_and_only_once(
+    server: RedisServer, client: Any, prefix: str
+) -> None:
+    async with Queue[int, None]("q", connection=server.url, prefix=prefix) as queue:
+        for _ in range(30):
+            await queue.add("alone", -1)
+        await client.config_resetstat()
+
+        jobs = await asyncio.gather(*(queue.add("a", number) for number in range(10)))
+
+        assert await script_calls(client) == 2
+        assert [int(job.id) for job in jobs] == list(range(31, 41))
+        await asyncio.gather(*(queue.add("a", number) for number in range(64)))
+        assert await script_calls(client) == 3
+        assert await queue.jobs.count() == 104
+
+
+@pytest.mark.needs_server
+async def test_what_joins_a_call_that_left_at_once_need_not_wait_for_its_reply(
+    proxy: Proxy, unsteady: Queue[Any, Any], client: Any
+) -> None:
+    for _ in range(30):
+        await unsteady.add("alone", -1)
+    await client.config_resetstat()
+    proxy.mode = Mode.LOSE_REPLIES
+    adding = [asyncio.create_task(unsteady.add("a", number)) for number in range(3)]
+
+    async def are_two_sent() -> bool:
+        return await script_calls(client) == MAX_IN_FLIGHT == 2
+
+    await wait_until(are_two_sent)
+    proxy.mode = Mode.PASS
+
+    assert [job.id for job in await asyncio.gather(*adding)] == ["32", "33", "34"]
+    assert await unsteady.jobs.count() == 34
+
+
+def test_an_event_loop_that_stops_before_an_add_is_sent_leaves_the_queue_usable(prefix: str) -> None:
+    queue = Queue[str, None]("q", connection="memory://stopped", prefix=prefix)
+    with asyncio.Runner() as runner:
+        runner.run(queue.add("first"))
+        loop = runner.get_loop()
+        late = loop.create_task(queue.add("late"))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert not late.done()
+
+    async def add() -> str:
+        async with queue, asyncio.timeout(5):
+            return (await queue.add("second")).id
+
+    assert asyncio.run(add()) == "2"
+
+
+@pytest.mark.needs_server
 async def test_a_call_follows_another_before_that_is_answered(
     proxy: Proxy, unsteady: Queue[Any, Any], client: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
