@@ -160,13 +160,14 @@ async def test_what_joins_a_call_that_left_at_once_need_not_wait_for_its_reply(
 
 def test_an_event_loop_that_stops_before_an_add_is_sent_leaves_the_queue_usable(prefix: str) -> None:
     queue = Queue[str, None]("q", connection="memory://stopped", prefix=prefix)
-    with asyncio.Runner() as runner:
-        runner.run(queue.add("first"))
-        loop = runner.get_loop()
-        late = loop.create_task(queue.add("late"))
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-        assert not late.done()
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # it would say that a task was left pending
+    loop.run_until_complete(queue.add("first"))
+    late = loop.create_task(queue.add("late"))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert not late.done()
 
     async def add() -> str:
         async with queue, asyncio.timeout(5):
