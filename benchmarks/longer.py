@@ -1,4 +1,4 @@
-"""Workloads that take several steps: the limit of the server, growth, memory, the idle worker."""
+"""Workloads that take several steps: the limit of the server, memory, the idle worker."""
 
 from __future__ import annotations
 
@@ -15,11 +15,6 @@ from benchmarks.task import Task
 Grow: TypeAlias = Callable[[int], Any]
 #: More than any system's event history, so that only jobs grow in what is measured after them.
 SETTLED_JOBS: Final = 12_000
-LEVELS: Final = (1_000, 10_000, 100_000, 1_000_000)
-QUICK_LEVELS: Final = (1_000, 50_000)
-#: Only these are filled up to a million; the others take too long, or too much memory.
-FILLED_TO_A_MILLION: Final = ("pyqueue", "pyqueue-uvloop", "bullmq")
-GROWTH_COLUMNS: Final = tuple(f"{kind}@{level}" for level in LEVELS for kind in ("add_us", "process_us"))
 #: `1700000000.1 [0 127.0.0.1:5000] "ping"`; inside a script the address is `lua`.
 MONITORED: Final = re.compile(rb"^\+?\d+\.\d+ \[\d+ (\S+)\] \"")
 
@@ -68,32 +63,6 @@ def limit(bench: Bench, mode: str, jobs: int) -> Figures:
         after = bench.state()
     busy = (after.cpu_s - before.cpu_s) / (report.last - report.first)
     return {**figures([report], before, after), "redis_busy": busy}
-
-
-def growth(bench: Bench) -> Figures:
-    """With more and more jobs waiting: the Redis CPU of adding and of processing one more; the worst against 1,000."""
-    wanted = QUICK_LEVELS if bench.quick else LEVELS
-    highest = wanted[-1] if bench.environment.system.name in FILLED_TO_A_MILLION else 100_000
-    sample = bench.jobs(10_000)
-    result: Figures = {}
-    waiting = 0
-    for level in (level for level in wanted if level <= highest):
-        if level > waiting:
-            bench.add(level - waiting)
-            waiting = level
-        added = bench.add(sample, "concurrent")
-        worked = bench.work(sample, 100, keep_results=False)
-        waiting += sample - int(worked["jobs"])
-        result[f"add_us@{level}"] = added["redis_cpu_us"]
-        result[f"process_us@{level}"] = worked["redis_cpu_us"]
-    return {**result, "worst_ratio": worst_ratio(result)}
-
-
-def worst_ratio(costs: Figures) -> float:
-    """The highest cost of adding and processing a job over that with the fewest waiting."""
-    levels = sorted({int(name.partition("@")[2]) for name in costs})
-    totals = [costs[f"add_us@{level}"] + costs[f"process_us@{level}"] for level in levels]
-    return max(totals) / totals[0]
 
 
 def memory_waiting(bench: Bench) -> Figures:

@@ -27,6 +27,7 @@ HEADINGS: Final = {
     "early": "early",
     "bytes": "bytes/job",
     "worst_ratio": "worst/1,000",
+    "control_ratio": "the same of plain commands",
     "client_commands_per_s": "client commands/s",
     "script_commands_per_s": "inside scripts/s",
     "cpu_percent": "CPU %",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks import endurance, longer
+from benchmarks import endurance, growth, longer
 from benchmarks.bench import Bench, Figures, figures, milliseconds
 from benchmarks.importing import importing
 
@@ -167,8 +167,8 @@ WORKLOADS: Final = (
         frozenset({"delay"}), lower_is_better=True,
     ),
     Workload(
-        "growth", "Redis CPU per job, added and processed, by jobs that wait", longer.growth, "worst_ratio",
-        longer.GROWTH_COLUMNS, only_in_quick=frozenset({"pyqueue"}), lower_is_better=True, repeats=False,
+        "growth", "Redis CPU per job, added and processed, by jobs that wait", growth.growth, "worst_ratio",
+        growth.COLUMNS, only_in_quick=frozenset({"pyqueue"}), lower_is_better=True, repeats=False,
     ),
     Workload(
         "memory_waiting", "Redis memory per waiting job", longer.memory_waiting, "bytes", lower_is_better=True,

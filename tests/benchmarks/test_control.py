@@ -11,6 +11,7 @@ import pytest
 import redis
 from redis.exceptions import NoScriptError
 
+from benchmarks import growth
 from benchmarks.control import Control
 from benchmarks.priority import favoured
 from tests.support.server import RedisServer
@@ -41,6 +42,22 @@ def _measure_until_the_control_ends(client: redis.Redis) -> None:
     with Control(client) as control:
         client.script_flush()
         anyio.run(wait_until, lambda: control.has_ended)
+
+
+@pytest.mark.needs_server
+def test_the_control_of_growth_takes_the_oldest_jobs_and_leaves_nothing_of_them(tmp_path: Path) -> None:
+    with RedisServer.started(tmp_path) as server, server.client() as client:
+        client.set("bull:bench:id", 1)
+        client.hset("bull:bench:1", "name", "job")
+        client.lpush("bull:bench:wait", 1)
+        with growth.Control(server.port) as control:
+            control.add(60)
+            control.process(60)
+
+        assert client.lrange("bull:bench:wait", 0, -1) == ["61"]
+        assert client.hgetall("bull:bench:61") == {"name": "job"}
+        left = {"bull:bench:id", "bull:bench:61", "bull:bench:wait", "bull:bench:control:events"}
+        assert set(client.keys()) == left
 
 
 @pytest.mark.parametrize("leads_session", [False, True])

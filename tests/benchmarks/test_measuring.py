@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bars, endurance, longer, page, plots, tables
+from benchmarks import bars, endurance, growth, longer, page, plots, tables
 from benchmarks.bench import figures, milliseconds
 from benchmarks.program import Report, ServerState
 from benchmarks.results import REFERENCE, Results, Sample, Skipped, history_path, load
@@ -204,7 +204,16 @@ def test_commands_inside_scripts_are_told_from_those_of_clients() -> None:
 
 def test_growth_is_judged_by_adding_and_processing_together() -> None:
     costs = {"add_us@1000": 10.0, "process_us@1000": 30.0, "add_us@1000000": 12.0, "process_us@1000000": 38.0}
-    assert longer.worst_ratio(costs) == 1.25
+    assert growth.worst_ratio(costs) == 1.25
+
+
+def test_the_control_of_growth_has_a_ratio_of_its_own() -> None:
+    costs = {"add_us@1000": 10.0, "process_us@1000": 30.0, "add_us@50000": 10.0, "process_us@50000": 40.0}
+    controls = {"control_us@1000": 20.0, "control_us@50000": 24.0}
+    assert growth.with_ratios({**costs, **controls}) == {
+        **costs, **controls, "worst_ratio": 1.25, "control_ratio": 1.2,
+    }  # fmt: skip
+    assert growth.with_ratios(costs) == {**costs, "worst_ratio": 1.25}
 
 
 def entry(command: str, duration: int) -> dict[str, Any]:
