@@ -64,9 +64,14 @@ class Link:
         return self._stream is not None and self._stream.is_open
 
     @property
+    def may_be_followed(self) -> bool:
+        """Whether a command may be sent behind one that was started, before that is answered."""
+        return self._links is not None and self._links.may_be_followed and self.is_open
+
+    @property
     def is_followable(self) -> bool:
-        """Whether a command can be sent behind one that was started, before that is answered."""
-        return self.started > 0 and self._links is not None and self._links.may_be_followed and self.is_open
+        """Whether a command can be sent behind one that was started and is not answered."""
+        return self.started > 0 and self.may_be_followed
 
     async def exchange(self, packed: bytes, timeout_s: float, replies: int = 1) -> Any:
         """Send one command, or several packed one after another, and return the last reply."""

@@ -8,10 +8,11 @@ Running a script is `Commands.call` in `connection`; which arguments it gets is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha1
+from operator import itemgetter
 
 from pyqueue._redis.assembly import assemble, defined_names
 from pyqueue._redis.bindings import bindings, fast_path, option_defaults
@@ -38,6 +39,7 @@ class Script:
     errors: Mapping[int, str]
     option_texts: SharedTexts = field(repr=False, compare=False)  # what the options travel as
     shared_texts: SharedTexts = field(repr=False, compare=False)  # what the fields that rows share travel as
+    _in_order: Callable[[Mapping[str, Arg]], Sequence[Arg]] = field(repr=False, compare=False)  # values of `args`
     _bound: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def bind(self, keys: QueueKeys) -> tuple[str, ...]:
@@ -50,7 +52,7 @@ class Script:
     def pack(self, args: Mapping[str, Arg], rows: Iterable[Sequence[Arg]] = ()) -> list[Arg]:
         """ARGV from named arguments and rows; TypeError on a missing or unknown name or a row of the wrong width."""
         try:
-            packed = [args[name] for name in self.args]
+            packed = list(self._in_order(args))
         except KeyError:
             raise TypeError(self._mismatch(args)) from None
         given = len(packed)
@@ -111,10 +113,18 @@ def load(name: str, *, is_fast: bool = True) -> Script:
         events=tuple(events),
         errors=errors,
         option_texts=SharedTexts(option_defaults(header)[1]),
+        _in_order=_in_order(tuple(arg for arg, _, _ in header.args)),
         shared_texts=SharedTexts(
             defaults_of(header.rows[1][-header.shared :]) if header.rows and header.shared else ()
         ),
     )
+
+
+def _in_order(names: tuple[str, ...]) -> Callable[[Mapping[str, Arg]], Sequence[Arg]]:
+    """What picks these values from named ones, in this order."""
+    if len(names) > 1:
+        return itemgetter(*names)  # a step of the interpreter for all of them
+    return lambda args: [args[name] for name in names]
 
 
 @cache

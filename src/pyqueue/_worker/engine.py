@@ -495,4 +495,5 @@ class Engine:
                 unwanted.append(held)
             else:
                 self._slots.start(held)
-        self._give_back(unwanted)
+        if unwanted or self._unwanted:
+            self._give_back(unwanted)

@@ -41,39 +41,42 @@ class Landing(NamedTuple):
     lease_until: float
 
 
-class Flights:
-    """Exchanges that were launched and whose replies are to come."""
+class Flights(dict[int, Link]):
+    """Exchanges that were launched and whose replies are to come, by number: the connections that carry them."""
 
     def __init__(self) -> None:
-        self.come_in_pairs = True
-        """One can follow another, as far as is known."""
-        self._links: dict[int, Link] = {}  # by number: the connection that carries it
+        super().__init__()
+        self._latest: Link | None = None
+        self._is_first = True
         self._decides = False  # the last one
 
-    def __len__(self) -> int:
-        return len(self._links)
+    @property
+    def come_in_pairs(self) -> bool:
+        """One can follow another, as far as is known."""
+        return self._is_first or (self._latest is not None and self._latest.may_be_followed)
 
     @property
     def ahead(self) -> Link | None:
         """The connection of the one that the next would follow, if there is one."""
-        return next(iter(self._links.values()), None)
+        return next(iter(self.values())) if self else None
 
     @property
     def may_be_followed(self) -> bool:
         """Whether one more may leave, without knowing the replies to these."""
-        if len(self._links) >= MAX_IN_FLIGHT or self._decides:
+        if len(self) >= MAX_IN_FLIGHT or self._decides:
             return False
-        return all(link.is_followable for link in self._links.values())
+        return all(link.is_followable for link in self.values())
 
     def took_off(self, flight: Flight, link: Link | None) -> bool:
         """Note a launch, and what carries it; returns whether something does."""
-        self.come_in_pairs = link is not None and (bool(self._links) or link.is_followable)
+        self._is_first = False
+        self._latest = link
         if link is None:
             return False
-        self._links[flight.exchange.sequence] = link
+        self[flight.exchange.sequence] = link
         self._decides = flight.decides
         return True
 
     def landed(self, flight: Flight) -> None:
         """Its reply has come, or what came instead."""
-        del self._links[flight.exchange.sequence]
+        del self[flight.exchange.sequence]

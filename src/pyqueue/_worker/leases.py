@@ -42,9 +42,7 @@ class Leases:
         self._report = report
         self._held: dict[str, Held] = {}
         self._expected: dict[Unanswered, _Expected] = {}
-        self.emptied = asyncio.Event()
-        """Set while no job is in this worker's hands."""
-        self.emptied.set()
+        self._emptied: asyncio.Event | None = None  # while somebody waits for it
 
     def __len__(self) -> int:
         return len(self._held)
@@ -53,15 +51,21 @@ class Leases:
         """Take a job into care; returns an older holding of the same job, whose lock then must have been lost."""
         older = self._held.get(held.job.id)
         self._held[held.job.id] = held
-        self.emptied.clear()
         return older
 
     def drop(self, held: Held) -> None:
         """Stop caring for a job."""
         if self._held.get(held.job.id) is held:
             del self._held[held.job.id]
-            if not self._held:
-                self.emptied.set()
+            if self._emptied is not None and not self._held:
+                self._emptied.set()
+                self._emptied = None
+
+    async def wait_empty(self) -> None:
+        """Wait until no job is in this worker's hands."""
+        if self._held:
+            self._emptied = self._emptied or asyncio.Event()
+            await self._emptied.wait()
 
     def expect(self, unanswered: Unanswered) -> None:
         """An exchange leaves. What it claims is kept, too, if its reply has to wait for a blocked event loop."""

@@ -57,8 +57,7 @@ class Slots:
         self._waiting: deque[Held] = deque()
         self._suspects = 0
         self._idle: list[asyncio.Future[Held]] = []
-        self._emptied = asyncio.Event()
-        self._emptied.set()
+        self._emptied: asyncio.Event | None = None  # while somebody waits for it
         self._tasks: set[asyncio.Task[None]] = set()
         self._crashed: asyncio.Future[None] | None = None  # needs a running event loop
 
@@ -113,7 +112,6 @@ class Slots:
 
         A suspect waits in front: if this worker dies meanwhile, that counts against it.
         """
-        self._emptied.clear()
         self._suspects += held.is_suspect
         if len(self._running) < self._concurrency:
             self._run(held)
@@ -130,12 +128,9 @@ class Slots:
             self._left(held)
         return withdrawn
 
-    def _begin(self, held: Held) -> None:
+    def _run(self, held: Held) -> None:
         self._running.add(held)
         self._started(held)
-
-    def _run(self, held: Held) -> None:
-        self._begin(held)
         while self._idle:
             waiting = self._idle.pop()
             if not waiting.done():
@@ -163,7 +158,9 @@ class Slots:
 
     async def wait_empty(self) -> None:
         """Wait until no processor runs."""
-        await self._emptied.wait()
+        if self._running or self._waiting:
+            self._emptied = self._emptied or asyncio.Event()
+            await self._emptied.wait()
 
     def job_of(self, task: asyncio.Task[Any] | None) -> Held | None:
         """The job that a task runs, if it is a slot's."""
@@ -181,7 +178,8 @@ class Slots:
             self._end(held)
             if self._waiting and len(self._running) < self._concurrency:
                 held = self._waiting.popleft()
-                self._begin(held)
+                self._running.add(held)
+                self._started(held)
                 await asyncio.sleep(0)  # replies and other tasks have their turn, too
             else:
                 waiting: asyncio.Future[Held] = loop.create_future()
@@ -217,8 +215,9 @@ class Slots:
 
     def _left(self, held: Held) -> None:
         self._suspects -= held.is_suspect
-        if not (self._running or self._waiting):
+        if self._emptied is not None and not (self._running or self._waiting):
             self._emptied.set()
+            self._emptied = None
 
     def _deliver(self, held: Held) -> None:
         # A job that has not begun yet has no task; it sees its cancel_reason when it begins.

@@ -154,7 +154,7 @@ class Worker(Generic[DataT, ResultT]):
 
     async def wait_idle(self) -> None:
         """Wait until no job is in this worker's hands: none runs, and every outcome is stored."""
-        await self._parts.leases.emptied.wait()
+        await self._parts.leases.wait_empty()
 
     # State.
 
