@@ -11,7 +11,6 @@ import base64
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypeVar, Unpack
 
@@ -36,6 +35,7 @@ from pyqueue.job import Job
 from pyqueue.names import check_queue_name, check_text
 from pyqueue.options import JobOptionFields, JobOptions, JobSpec, QueueOptionFields, QueueOptions, merge_options
 from pyqueue.types import SERVER_CLOCK, Clock
+from pyqueue.version import VERSION
 from pyqueue.views.jobs import Jobs, Progress
 from pyqueue.views.limits import CurrentLimits, Limits, limits_of
 from pyqueue.views.metrics import Metrics
@@ -310,7 +310,7 @@ class Queue(Generic[DataT, ResultT]):
         if self._is_described:
             return
         await controlling.write_meta(
-            self._store, max_events=self.options.max_len_events, version=_VERSION, timeout_s=timeout_s
+            self._store, max_events=self.options.max_len_events, version=f"pyqueue:{VERSION}", timeout_s=timeout_s
         )
         self._is_described = True
         self._timer = asyncio.get_running_loop().call_later(CHECK_AFTER_S, self._check_server)
@@ -407,13 +407,3 @@ def _one_of(options: JobOptions | Mapping[str, Any] | None, fields: JobOptionFie
     if options is not None:
         raise ConfigurationError(f"options were given as JobOptions and as keywords {sorted(fields)}: choose one way")
     return JobOptions(**fields)
-
-
-def _own_version() -> str:
-    try:
-        return f"pyqueue:{version('pyqueue-redis')}"
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "pyqueue:unknown"
-
-
-_VERSION: Final = _own_version()

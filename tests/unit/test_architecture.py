@@ -36,6 +36,7 @@ LAYERS: Final = {
     "time_zones": 0,
     "types": 0,
     "validation": 0,
+    "version": 0,
     # 1 redis: connections, key names, scripts
     "_redis": 1,
     # 2 store: one typed function per script
