@@ -25,7 +25,7 @@ UNUSED: Final = {
         *("pyqueue.cron", "pyqueue.events", "pyqueue.explanation", "pyqueue.flow"),
         *("pyqueue.in_process", "pyqueue.limiter", "pyqueue.processes", "pyqueue.repeat", "pyqueue.time_zones"),
         *("anyio.to_process", "fakeredis", "lupa", "pyqueue._redis.embedded", "pyqueue._redis.server_process"),
-        *("pyqueue.runner", "uvloop"),
+        *("pyqueue._worker.health", "pyqueue.runner", "uvloop"),
     ),
 }
 

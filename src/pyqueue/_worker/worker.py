@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 from uuid import uuid4
 
 import anyio
@@ -29,14 +29,19 @@ from pyqueue._worker.closing import Closing
 from pyqueue._worker.context import Context
 from pyqueue._worker.events import Callback, CallbackT, check_event
 from pyqueue._worker.executor import inspect_processor
-from pyqueue._worker.health import WorkerHealth
 from pyqueue._worker.wiring import Parts
 from pyqueue.durations import seconds
 from pyqueue.errors import ConfigurationError, PyqueueError
 from pyqueue.job import Job
+from pyqueue.lazy_modules import LazyModule
 from pyqueue.names import check_queue_name
 from pyqueue.options import WorkerOptionFields, WorkerOptions
 from pyqueue.types import SERVER_CLOCK, Clock, Processor
+
+if TYPE_CHECKING:
+    from pyqueue._worker import health as snapshots
+else:
+    snapshots = LazyModule("pyqueue._worker.health")
 
 logger = logging.getLogger("pyqueue.worker")
 
@@ -196,11 +201,11 @@ class Worker(Generic[DataT, ResultT]):
         self._parts.slots.prefetch = WorkerOptions(prefetch=value, limiter=limiter).prefetch
         self._parts.engine.changed()
 
-    def health(self) -> WorkerHealth:
+    def health(self) -> snapshots.WorkerHealth:
         """How it is, and why it is idle. No round trip."""
         parts, engine = self._parts, self._parts.engine
         state = self._state()
-        return WorkerHealth(
+        return snapshots.WorkerHealth(
             state=state,
             reason=engine.why_idle() if state == "running" else f"the worker is {state}",
             is_connected=engine.was_connected and not parts.outage.is_down,
