@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast
 
 import anyio
 
 from pyqueue import payload
 from pyqueue._flows.children import ChildVerbs
-from pyqueue._store import changing, inspecting, removing
+from pyqueue._store import changing, inspecting
 from pyqueue._store.inspecting import JOB_COMPLETED
 from pyqueue._store.record import Field
 from pyqueue._store.scheduling import follow
@@ -23,11 +23,17 @@ from pyqueue._store.snapshot import UNDECODED, DataT, ResultT
 from pyqueue._store.store import Store
 from pyqueue.durations import milliseconds, seconds
 from pyqueue.errors import DelayJob, JobError, JobFailed, ScriptError, WaitForChildren, error_from_code
+from pyqueue.lazy_modules import LazyModule
 from pyqueue.options import JobOptions
 from pyqueue.outcomes import Delayed, Outcome, Released, WaitingForChildren
 from pyqueue.states import JobState
 from pyqueue.types import Raw
 from pyqueue.verdict import Verdicts
+
+if TYPE_CHECKING:
+    from pyqueue._store import removing
+else:
+    removing = LazyModule("pyqueue._store.removing")
 
 _DEFAULT_VERDICTS: Final = Verdicts()
 _NO_CLAIM: Final = ClaimRequest(0, "")

@@ -20,11 +20,13 @@ UNUSED: Final = {
         *("pyqueue._worker", "pyqueue.cron", "pyqueue.events", "pyqueue.explanation", "pyqueue.flow"),
         *("pyqueue.in_process", "pyqueue.limiter", "pyqueue.processes", "pyqueue.repeat", "pyqueue.time_zones"),
         *("anyio.to_process", "fakeredis", "lupa", "pyqueue._redis.embedded", "pyqueue._redis.server_process"),
+        *("pyqueue._flows.listing", "pyqueue._store.children", "pyqueue._store.removing"),
     ),
     "from pyqueue import Queue, Worker": (
         *("pyqueue.cron", "pyqueue.events", "pyqueue.explanation", "pyqueue.flow"),
         *("pyqueue.in_process", "pyqueue.limiter", "pyqueue.processes", "pyqueue.repeat", "pyqueue.time_zones"),
         *("anyio.to_process", "fakeredis", "lupa", "pyqueue._redis.embedded", "pyqueue._redis.server_process"),
+        *("pyqueue._flows.listing", "pyqueue._store.children", "pyqueue._store.removing"),
         *("pyqueue._worker.health", "pyqueue.runner", "uvloop"),
     ),
 }

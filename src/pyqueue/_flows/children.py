@@ -5,12 +5,11 @@ Children are named by their job keys, `<prefix>:<queue>:<id>`. Large families ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pyqueue import payload
 from pyqueue._redis.replies import text
-from pyqueue._store import children
-from pyqueue._store.children import FAILED, IGNORED, PROCESSED, UNPROCESSED, ChildCounts
 from pyqueue._store.snapshot import DataT, ResultT, Snapshot
 from pyqueue.errors import ConfigurationError
 from pyqueue.lazy_modules import LazyModule
@@ -18,8 +17,10 @@ from pyqueue.types import Raw
 
 if TYPE_CHECKING:
     from pyqueue import explanation
+    from pyqueue._store import children
 else:
     explanation = LazyModule("pyqueue.explanation")
+    children = LazyModule("pyqueue._store.children")
 
 #: Children that one call reads: with return values of 1 kB about 0.3 ms of Redis' time.
 _PAGE: Final = 200
@@ -58,18 +59,20 @@ class ChildVerbs(Snapshot[DataT, ResultT]):
 
     async def children_values(self) -> dict[str, Any]:
         """What the completed children returned, by job key. One round trip per 200 children."""
-        return await self._all(PROCESSED)
+        return await self._all(children.PROCESSED)
 
     async def ignored_children_failures(self) -> dict[str, str]:
         """Why children failed that this job need not mind, by job key. One round trip per 200 children."""
-        return await self._all(IGNORED)
+        return await self._all(children.IGNORED)
 
     async def dependencies(self) -> Dependencies:
         """All children, by what became of them. Four round trips, one more per 200 children."""
         return Dependencies(
-            await self._all(PROCESSED), [*await self._all(UNPROCESSED)], [*await self._all(FAILED)],
-            await self._all(IGNORED),
-        )  # fmt: skip
+            await self._all(children.PROCESSED),
+            [*await self._all(children.UNPROCESSED)],
+            [*await self._all(children.FAILED)],
+            await self._all(children.IGNORED),
+        )
 
     async def dependencies_page(self, kind: str, cursor: int = 0, count: int = 20) -> DependencyPage:
         """About `count` children of one kind (processed, unprocessed, failed, ignored), from a cursor on.
@@ -80,9 +83,9 @@ class ChildVerbs(Snapshot[DataT, ResultT]):
             if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
                 raise ConfigurationError(f"{name} is {value!r}: give an integer of at least {minimum}")
         page = await children.scan_children(self._store, self.id, kind, cursor, count=count)
-        return DependencyPage({key: _value(kind, raw) for key, raw in page.children}, page.cursor)
+        return DependencyPage(_values(kind, page), page.cursor)
 
-    async def dependencies_count(self) -> ChildCounts:
+    async def dependencies_count(self) -> children.ChildCounts:
         """How many children of each kind it has. One round trip."""
         return await children.count_children(self._store, self.id)
 
@@ -115,12 +118,11 @@ class ChildVerbs(Snapshot[DataT, ResultT]):
         cursor, is_first = 0, True
         while cursor or is_first:
             page = await children.scan_children(self._store, self.id, kind, cursor, count=_PAGE)
-            found |= {key: _value(kind, raw) for key, raw in page.children}
+            found |= _values(kind, page)
             cursor, is_first = page.cursor, False
         return found
 
 
-def _value(kind: str, raw: Raw | None) -> Any:
-    if raw is None:
-        return None
-    return payload.decode(raw) if kind == PROCESSED else text(raw)
+def _values(kind: str, page: children.ChildPage) -> dict[str, Any]:
+    decode: Callable[[Raw], Any] = payload.decode if kind == children.PROCESSED else text
+    return {key: None if raw is None else decode(raw) for key, raw in page.children}

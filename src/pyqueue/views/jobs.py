@@ -9,18 +9,25 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
 from pyqueue import payload
-from pyqueue._flows.listing import DependencyRange, list_dependencies
-from pyqueue._store import changing, controlling, inspecting, removing
+from pyqueue._store import changing, controlling, inspecting
 from pyqueue._store.inspecting import PLACES, Cursor, FoundJob, place_of
 from pyqueue._store.store import Store
 from pyqueue.durations import milliseconds
 from pyqueue.errors import ConfigurationError, JobNotFound
 from pyqueue.job import Job
+from pyqueue.lazy_modules import LazyModule
 from pyqueue.names import RESERVED_IDS
 from pyqueue.states import JobState
+
+if TYPE_CHECKING:
+    from pyqueue._flows import listing
+    from pyqueue._store import removing
+else:
+    listing = LazyModule("pyqueue._flows.listing")
+    removing = LazyModule("pyqueue._store.removing")
 
 DataT = TypeVar("DataT")
 ResultT = TypeVar("ResultT")
@@ -168,13 +175,13 @@ class Jobs(Generic[DataT, ResultT]):
             if not cursor or 0 < limit <= removed:
                 return removed
 
-    async def dependencies(self, job_id: str, kind: str, start: int = 0, end: int = -1) -> DependencyRange:
+    async def dependencies(self, job_id: str, kind: str, start: int = 0, end: int = -1) -> listing.DependencyRange:
         """Children of a job with their jobs, by position: `kind` is processed, pending or ignored; `end` is included.
 
         Two or more round trips, one more per 200 children up to `end` and per 50 jobs. Positions hold while the
         children of that kind stay.
         """
-        return await list_dependencies(self._store, job_id, kind, start, end)
+        return await listing.list_dependencies(self._store, job_id, kind, start, end)
 
     async def deduplication_owner(self, deduplication_id: str) -> str | None:
         """Id of the job that owns a deduplication id, or None. One round trip."""
