@@ -6,17 +6,22 @@ which names the nearest one that does. Called by `options` only.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationError, ValidationInfo
 from pydantic.alias_generators import to_camel
 
 from pyqueue.durations import MAX_SAFE_INTEGER, milliseconds, whole_seconds
 from pyqueue.errors import ConfigurationError, UnknownOption
+from pyqueue.lazy_modules import LazyModule
 from pyqueue.names import check_text
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = LazyModule("difflib")
 
 
 class OptionModel(BaseModel):

@@ -20,13 +20,13 @@ UNUSED: Final = {
         *("pyqueue._worker", "pyqueue.cron", "pyqueue.events", "pyqueue.explanation", "pyqueue.flow"),
         *("pyqueue.in_process", "pyqueue.limiter", "pyqueue.processes", "pyqueue.repeat", "pyqueue.time_zones"),
         *("anyio.to_process", "fakeredis", "lupa", "pyqueue._redis.embedded", "pyqueue._redis.server_process"),
-        *("pyqueue._flows.listing", "pyqueue._store.children", "pyqueue._store.removing"),
+        *("difflib", "pyqueue._flows.listing", "pyqueue._store.children", "pyqueue._store.removing"),
     ),
     "from pyqueue import Queue, Worker": (
         *("pyqueue.cron", "pyqueue.events", "pyqueue.explanation", "pyqueue.flow"),
         *("pyqueue.in_process", "pyqueue.limiter", "pyqueue.processes", "pyqueue.repeat", "pyqueue.time_zones"),
         *("anyio.to_process", "fakeredis", "lupa", "pyqueue._redis.embedded", "pyqueue._redis.server_process"),
-        *("pyqueue._flows.listing", "pyqueue._store.children", "pyqueue._store.removing"),
+        *("difflib", "pyqueue._flows.listing", "pyqueue._store.children", "pyqueue._store.removing"),
         *("pyqueue._worker.health", "pyqueue.runner", "uvloop"),
     ),
 }
@@ -67,13 +67,17 @@ def test_lazy_modules_are_those_that_type_checkers_see() -> None:
 def lazy_modules(tree: ast.Module) -> list[tuple[str, str]]:
     """What type checkers import and what stands there at run time, both as `name = LazyModule('module')`."""
     return [
-        (f"{alias.asname or alias.name} = LazyModule('{imported.module}.{alias.name}')", ast.unparse(assigned))
+        (f"{alias.asname or alias.name} = LazyModule('{package(imported)}{alias.name}')", ast.unparse(assigned))
         for choice in tree.body
         if isinstance(choice, ast.If) and ast.unparse(choice.test) == "TYPE_CHECKING"
         for imported, assigned in zip(choice.body, choice.orelse, strict=False)
-        if isinstance(imported, ast.ImportFrom)
+        if isinstance(imported, ast.Import | ast.ImportFrom)
         for alias in imported.names
     ]
+
+
+def package(imported: ast.Import | ast.ImportFrom) -> str:
+    return f"{imported.module}." if isinstance(imported, ast.ImportFrom) else ""
 
 
 def run(program: str) -> str:

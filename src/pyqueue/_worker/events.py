@@ -8,14 +8,19 @@ its own. An error nobody listens to is logged, unless an outage says it already.
 from __future__ import annotations
 
 import asyncio
-import difflib
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pyqueue._redis.outage import is_outage
 from pyqueue.errors import ConfigurationError, RedisRefused
+from pyqueue.lazy_modules import LazyModule
+
+if TYPE_CHECKING:
+    import difflib
+else:
+    difflib = LazyModule("difflib")
 
 Callback = Callable[..., Any]
 CallbackT = TypeVar("CallbackT", bound=Callback)
