@@ -66,12 +66,13 @@ _BY_CLASS: Final[tuple[tuple[type[RedisError], str], ...]] = (
     (TryAgainError, "TRYAGAIN"),
     (NoPermissionError, "NOPERM"),
 )
+# Patterns are texts here: `re` compiles and remembers them at the first refusal, which most programs never see.
 # "OOM command ..." | "-OOM ..." | "Error running script (call to f_...): @user_script:1: -OOM command ..."
-_IN_TEXT: Final = re.compile(rf"(?:^|: )-?({'|'.join(REMEDIES)}) ")
+_IN_TEXT: Final = rf"(?:^|: )-?({'|'.join(REMEDIES)}) "
 
 # SSLError.reason where waiting does not help: the server's certificate does not verify, or ours is missing or does not
 # please the server. Other breaks of a handshake are broken connections.
-_TLS_REASON: Final = re.compile(r"CERTIFICATE|UNKNOWN_CA")
+_TLS_REASON: Final = r"CERTIFICATE|UNKNOWN_CA"
 
 # A script met a key of a slot that is on its way to another node.
 _MOVING_IN_SCRIPT: Final = "attempted to access a non local key"
@@ -80,9 +81,7 @@ _MOVING_IN_SCRIPT: Final = "attempted to access a non local key"
 _UNAUTHENTICATED: Final = "Protocol error: unauthenticated"
 
 # A permission that a script lacks has no code of its own: Valkey and newer Redis | Redis 7.0.
-_NO_PERMISSION_IN_SCRIPT: Final = re.compile(
-    r"ACL failure in script: |The user executing the script can't (?:run|access) "
-)
+_NO_PERMISSION_IN_SCRIPT: Final = r"ACL failure in script: |The user executing the script can't (?:run|access) "
 
 
 def code_of(error: BaseException) -> str:
@@ -93,16 +92,16 @@ def code_of(error: BaseException) -> str:
         if isinstance(error, kind):
             return code
     if not isinstance(error, ResponseError):
-        return "TLS" if any(_TLS_REASON.search(problem.reason or "") for problem in _tls_errors(error)) else ""
+        return "TLS" if any(re.search(_TLS_REASON, problem.reason or "") for problem in _tls_errors(error)) else ""
     text = str(error)
     if _UNAUTHENTICATED in text:
         return "NOAUTH"
-    found = _IN_TEXT.search(text)
+    found = re.search(_IN_TEXT, text)
     if found:
         return found[1]
     if _MOVING_IN_SCRIPT in text:
         return "TRYAGAIN"
-    return "NOPERM" if _NO_PERMISSION_IN_SCRIPT.search(text) else ""
+    return "NOPERM" if re.search(_NO_PERMISSION_IN_SCRIPT, text) else ""
 
 
 def refusal_of(error: RedisError) -> RedisRefused | None:

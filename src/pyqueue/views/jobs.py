@@ -54,7 +54,7 @@ _ANNOUNCED: Final = 10_000
 _CLEANABLE: Final = tuple(state for state in PLACES if state != JobState.WAITING_CHILDREN)
 #: Places whose newest job is their first.
 _LISTS: Final = frozenset({"wait", "paused", "active"})
-_SCHEDULED_ID: Final = re.compile(r"repeat:.+:\d+")
+_SCHEDULED_ID: Final = r"repeat:.+:\d+"
 
 _JobList: TypeAlias = list[Job[DataT, ResultT]]
 
@@ -293,7 +293,7 @@ def _is_job_id(job_id: str) -> bool:
     first, *others = job_id.split(":")
     if not others:
         return bool(first) and first not in RESERVED_IDS
-    return (len(others) == 2 and first not in RESERVED_IDS) or _SCHEDULED_ID.fullmatch(job_id) is not None
+    return (len(others) == 2 and first not in RESERVED_IDS) or re.fullmatch(_SCHEDULED_ID, job_id) is not None
 
 
 def _check_count(value: int, name: str, minimum: int) -> None:

@@ -34,7 +34,7 @@ _NO_DATA: Final[Any] = {}
 #: Options of a job that its scheduler decides.
 _DECIDED: Final = ("job_id", "delay", "deduplication", "parent", "timestamp")
 #: The hash of such a scheduler could be that of another scheduler's job.
-_LIKE_A_JOB: Final = re.compile(r":[0-9]{10,}$")
+_LIKE_A_JOB: Final = r":[0-9]{10,}$"
 
 
 class Scheduler(NamedTuple):
@@ -156,7 +156,7 @@ class Schedulers(Generic[DataT, ResultT]):
 
 def _check_id(scheduler_id: str) -> str:
     checked = check_text(scheduler_id, "scheduler id")
-    if _LIKE_A_JOB.search(checked):
+    if re.search(_LIKE_A_JOB, checked):
         raise ConfigurationError(f"scheduler id is {checked!r}: it ends as the ids of its jobs do; add a letter")
     return checked
 
