@@ -276,6 +276,31 @@ async def test_a_cancelled_command_leaves_no_reply_to_the_next_one(server: Redis
     await connection.aclose()
 
 
+@pytest.mark.not_on("resp2", "resp3", reason="the pool of a borrowed client is not ours to renew")
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_loop_that_is_closed_amid_commands_hands_its_connection_to_the_next(redis_url: str) -> None:
+    async def use_and_close() -> Any:
+        try:
+            async with asyncio.timeout(5):
+                return [await lane.execute("ECHO", str(number)) for number in range(3)]
+        finally:
+            await connection.aclose()
+
+    connection = Connection.open(redis_url)
+    lane = connection.lane()
+    loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)  # it would say that tasks were left pending
+    loop.run_until_complete(lane.execute("PING"))
+    left = [loop.create_task(lane.execute("BZPOPMIN", "marker", "5")) for _ in range(2)]
+    loop.run_until_complete(asyncio.sleep(0.05))
+    loop.close()
+
+    assert asyncio.run(use_and_close()) == [b"0", b"1", b"2"]
+    assert not any(task.done() for task in left)
+    del left
+    gc.collect()  # what the first loop left warns here, not in a later test
+
+
 async def test_a_command_cancelled_as_its_turn_comes_gives_the_turn_to_the_next(connection: Connection) -> None:
     async def first() -> Any:
         reply = await lane.execute("ECHO", "first", at="k")

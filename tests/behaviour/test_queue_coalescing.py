@@ -151,7 +151,7 @@ async def test_what_joins_a_call_that_left_at_once_need_not_wait_for_its_reply(
     async def are_two_sent() -> bool:
         return await script_calls(client) == MAX_IN_FLIGHT == 2
 
-    await wait_until(are_two_sent)
+    await wait_until(are_two_sent, queue_module.ADD_TRY_S / 2)  # before the first would be sent again
     proxy.mode = Mode.PASS
 
     assert [job.id for job in await asyncio.gather(*adding)] == ["32", "33", "34"]

@@ -42,6 +42,23 @@ async def test_replies_are_read_off_the_transport(queue: Queue[int, int]) -> Non
     assert {type(link._stream) for link in links._all if link._stream is not None} == {ReplyStream}
 
 
+async def test_a_deadline_that_is_near_costs_no_connection(server: RedisServer) -> None:
+    """A timer that rings at once is a handle of another kind on uvloop, which does not know when."""
+    connection = Connection.open(server.url)
+    lane = connection.lane()
+    await lane.execute("PING")
+    link = lane.idle("key")
+    assert link is not None
+    replies: list[Any] = []
+
+    lane.start_command(link, ("ECHO", "late"), bytes, replies.append, timeout_s=0.0)
+    lane.start_command(link, ("ECHO", "behind"), bytes, replies.append, timeout_s=5.0)
+    await wait_until(lambda: len(replies) == 2)
+
+    assert await lane.execute("ECHO", "next", timeout_s=5.0) == b"next"
+    await connection.aclose()
+
+
 async def test_a_worker_does_each_job_once_though_connections_break(
     server: RedisServer, queue: Queue[int, int], prefix: str
 ) -> None:

@@ -160,6 +160,57 @@ async def test_a_block_shorter_than_redis_counts_is_not_endless(connection: Conn
     assert await pop_marker(connection.lane(blocking=True), "marker", block_s) is None
 
 
+async def test_a_pop_cancelled_as_its_reply_comes_leaves_the_connection_to_the_next(connection: Connection) -> None:
+    lane = connection.lane(blocking=True)
+    await lane.execute("EXISTS", "marker")
+
+    def cancel() -> None:
+        first.cancel()
+
+    first = asyncio.create_task(pop_marker(lane, "marker", 5, cancel))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(pop_marker(lane, "marker", 5))
+
+    async with asyncio.timeout(10):
+        await connection.commands.execute("ZADD", "marker", 0, "0")
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        await connection.commands.execute("ZADD", "marker", 0, "0")
+        assert await second == 0.0
+
+
+@pytest.mark.needs_server
+async def test_a_paused_worker_leaves_markers_to_others(server: RedisServer, client: Any, prefix: str) -> None:
+    async def blocks() -> bool:
+        return any(one["cmd"] == "bzpopmin" for one in await client.client_list())
+
+    async def blocks_no_more() -> bool:
+        return not await blocks()
+
+    async with Worker[Any, Any](
+        "q", lambda job: None, connection=server.url, prefix=prefix, drain_delay=30_000
+    ) as worker:
+        await wait_until(blocks)
+        worker.pause()
+        await wait_until(blocks_no_more, 5)
+        worker.resume()
+        await wait_until(blocks)
+
+
+async def test_a_marker_that_means_nothing_ends_no_worker(
+    queue: AnyQueue, start_worker: StartWorker, redis_client: Any, prefix: str
+) -> None:
+    await start_worker(lambda job: None)
+    await reach(queue, await queue.add("x"), JobState.COMPLETED)
+    await redis_client.zadd(f"{prefix}:q:marker", {"strange": "inf"})
+
+    async def is_popped() -> bool:
+        return not await redis_client.exists(f"{prefix}:q:marker")
+
+    await wait_until(is_popped)
+    await reach(queue, await queue.add("x"), JobState.COMPLETED)
+
+
 async def test_queues_and_workers_may_share_a_connection(connection: Connection, prefix: str) -> None:
     """E54."""
     async with (

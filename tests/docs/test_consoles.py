@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from examples.email_service.local.programs import find
 from tests.support.console import Console, Step, prints, steps
 from tests.support.server import free_port
 
@@ -24,6 +25,7 @@ def quiet_make() -> dict[str, str]:
 
 
 @pytest.mark.needs_server
+@pytest.mark.skipif(find("nginx") is None, reason="nginx is not installed")
 @pytest.mark.timeout(180)
 def test_the_commands_of_the_guide_do_what_it_says(tmp_path: Path) -> None:
     port = str(free_port())

@@ -160,7 +160,8 @@ class Links:
         """`failed` hears of errors that came to started commands, error replies included."""
         self.failed = failed
         self._is_followable = is_followable
-        self._all = [Link(dial, self) for _ in range(size)]
+        self._make = partial(Link, dial, self)
+        self._all = [self._make() for _ in range(size)]
         self._free = list(self._all)  # last in, first out: what is not needed stays unopened
         self._turns: deque[asyncio.Future[Link]] = deque()  # of commands that wait for a link; then none is free
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -191,6 +192,8 @@ class Links:
 
     def put_back(self, link: Link) -> None:
         """A link is in use no more: it is whose turn it is, or free."""
+        if link not in self._all:  # of an event loop that has ended
+            return
         while self._turns:
             turn = self._turns.popleft()
             if not turn.done():
@@ -226,9 +229,11 @@ class Links:
             )
         self._loop = asyncio.get_running_loop()
         self._turns.clear()
-        for link in self._all:
-            await link.drop()
+        # New ones, because somebody of the other loop may still hold a former one.
+        former, self._all = self._all, [self._make() for _ in self._all]
         self._free = list(self._all)
+        for link in former:
+            await link.drop()
 
     async def aclose(self) -> None:
         self._closed = True

@@ -87,7 +87,7 @@ class ReplyStream(asyncio.Protocol):
     Commands may be sent before those ahead of them are answered: replies come in the same order.
     """
 
-    __slots__ = ("_expected", "_loop", "_reader", "_timer", "_transport", "_wire", "is_open")
+    __slots__ = ("_expected", "_loop", "_reader", "_rings_at", "_timer", "_transport", "_wire", "is_open")
 
     def __init__(self, wire: Wire, transport: asyncio.WriteTransport, reader: Any) -> None:
         """`transport` is that of `wire`, which stays referred to because it closes what it opened when it goes."""
@@ -97,7 +97,8 @@ class ReplyStream(asyncio.Protocol):
         self._reader = reader
         self._loop = asyncio.get_running_loop()
         self._expected: deque[_Expected] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = 0.0  # kept here, because not every handle of uvloop knows it
         transport.set_protocol(self)
 
     async def is_stale(self) -> bool:
@@ -109,7 +110,7 @@ class ReplyStream(asyncio.Protocol):
         The stream must be given up (`abandon`, or `drop`) after whatever is no reply.
         """
         deadline = self._loop.time() + timeout_s
-        if self._timer is None or self._timer.when() > deadline:
+        if self._timer is None or self._rings_at > deadline:
             self._arm(deadline)
         self._expected.append((replies, receive, deadline))
         self._transport.write(packed)
@@ -168,12 +169,15 @@ class ReplyStream(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         expected, self._expected = self._expected, deque()  # whoever is told first may give the connection up
+        if self._loop.is_closed():  # nobody is left who could be told
+            return
         for _, receive, _ in expected:
             receive(error)
 
     def _arm(self, deadline: float) -> None:
         self._disarm()
         self._timer = self._loop.call_at(deadline, self._ring)
+        self._rings_at = deadline
 
     def _disarm(self) -> None:
         if self._timer is not None:

@@ -38,11 +38,11 @@ T = TypeVar("T")
 class Sender:
     """One numbered sequence of exchanges. As many may be in flight as it has lanes: each lane has a record."""
 
-    __slots__ = ("_names", "_outage", "_sequence", "uuid")
+    __slots__ = ("_lanes", "_outage", "_sequence", "uuid")
 
     def __init__(self, outage: Outage, *, lanes: int = 1) -> None:
         self.uuid = str(uuid4())
-        self._names = [self.uuid, *(f"{self.uuid}.{lane}" for lane in range(1, lanes))]
+        self._lanes = lanes
         self._sequence = 0
         self._outage = outage
 
@@ -63,7 +63,8 @@ class Sender:
 
     def name_of(self, number: int) -> str:
         """Whose record an exchange has: lanes take turns. `include/exchange.lua` knows the names of two."""
-        return self._names[number % len(self._names)]
+        lane = number % self._lanes
+        return f"{self.uuid}.{lane}" if lane else self.uuid
 
     def bound_s(self, try_s: float, deadline: float) -> float:
         """How long a try may take: `try_s`, and in an outage no longer than until `deadline` (monotonic seconds)."""

@@ -66,9 +66,9 @@ async def _pop_on(
     commands.start_command(link, command, _score, partial(_told, done, popped), timeout_s=timeout_s)
     try:
         return await done
-    except asyncio.CancelledError:
-        await link.drop()  # or its reply would come to the next command
-        raise
+    finally:
+        if done.cancelled():
+            await link.drop()  # or its reply would come to the next command; after that it is another's
 
 
 def _score(reply: Any) -> float | None:
@@ -146,7 +146,7 @@ class Waiter:
         self._outage.recovered()
         if score is None:
             self._engine.supply.wake()
-        elif score > 0:
+        elif 0 < score < math.inf:
             self._engine.supply.delayed_until(math.trunc(score))
 
     async def _pop(self) -> float | None:
