@@ -12,7 +12,7 @@ import pytest
 from pyqueue import ConfigurationError, Job, JobState, PyqueueError, Queue, Worker
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.scripts import load
-from pyqueue._worker.waiter import pop_marker
+from pyqueue._worker.marker import pop_marker
 from tests.behaviour.conftest import AnyQueue, MakeWorker, StartWorker
 from tests.support.jobs import reach, stored
 from tests.support.server import RedisServer

@@ -99,6 +99,7 @@ def load(name: str, *, is_fast: bool = True) -> Script:
     if is_fast and name in fast_paths():
         text = fast_path(header, _fast_path(header).body) + text
     errors = {code: error for part in (*includes, header) for code, error, _ in part.errors}
+    args = tuple(arg for arg, _, _ in header.args)
     events = sorted({event for part in (*includes, header) for event in part.events})
     return Script(
         name=name,
@@ -106,17 +107,17 @@ def load(name: str, *, is_fast: bool = True) -> Script:
         sha=sha1(text.encode(), usedforsecurity=False).hexdigest(),
         header=header,
         keys=tuple(key for key, _, _ in header.keys),
-        args=tuple(arg for arg, _, _ in header.args),
+        args=args,
         options=dict(zip(*option_defaults(header), strict=True)),
         row_fields=tuple(f.partition(":")[0] for f in header.rows[1]) if header.rows else (),
         includes=tuple(i.name for i in includes),
         events=tuple(events),
         errors=errors,
         option_texts=SharedTexts(option_defaults(header)[1]),
-        _in_order=_in_order(tuple(arg for arg, _, _ in header.args)),
         shared_texts=SharedTexts(
             defaults_of(header.rows[1][-header.shared :]) if header.rows and header.shared else ()
         ),
+        _in_order=_in_order(args),
     )
 
 

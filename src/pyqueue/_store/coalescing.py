@@ -2,7 +2,7 @@
 
 `AddBuffer` collects what callers add while calls are in flight, or in the same turn of the event loop, and sends it
 with the next call; an idle buffer sends at the loop's next turn, without a timer. Where adds have come one by one for
-some time, the next leaves at once, and what else is added in its turn follows it. What a call is, the queue says.
+some time, the next leaves at once, and what is added before its reply follows it. What a call is, the queue says.
 
 Modes: idle -> busy -> idle when nothing waits; closed at the end. A call is launched, which needs neither a task nor a
 turn of the event loop. While one is on its way, a second one follows it if there is much to say, so that Redis need not

@@ -118,7 +118,8 @@ class ExchangeReply(NamedTuple):
             written = self._written_at_first_run() if is_first_run else {}
             width = 1 + len(names)
             for at in range(0, len(values), width):
-                fields: dict[str, Raw] = dict(zip(names, values[at + 1 : at + width], strict=True)) | written
+                fields: dict[str, Raw] = dict(zip(names, values[at + 1 : at + width], strict=True))
+                fields.update(written)
                 token = request.token if token_number < 0 else f"{request.token}:{token_number}"
                 claimed.append(Claimed(text(values[at]), token, fields))
                 token_number += 1

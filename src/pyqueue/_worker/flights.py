@@ -58,7 +58,7 @@ class Flights(dict[int, Link]):
     @property
     def ahead(self) -> Link | None:
         """The connection of the one that the next would follow, if there is one."""
-        return next(iter(self.values())) if self else None
+        return next(iter(self.values()), None)
 
     @property
     def may_be_followed(self) -> bool:

@@ -20,8 +20,8 @@ from pyqueue._redis.commands import Commands
 from pyqueue._store.scheduling import follow
 from pyqueue._store.settling import Claimed, ClaimRequest, ExchangeReply, Settlement, settle_and_claim
 from pyqueue._store.store import Store
+from pyqueue._worker.marker import CUT_OFF_S, MAX_BLOCK_S, pop_marker
 from pyqueue._worker.running_job import RunningJob
-from pyqueue._worker.waiter import CUT_OFF_S, MAX_BLOCK_S, pop_marker
 from pyqueue.outcomes import Returned
 from pyqueue.verdict import Verdicts
 

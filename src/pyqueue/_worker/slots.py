@@ -128,9 +128,12 @@ class Slots:
             self._left(held)
         return withdrawn
 
-    def _run(self, held: Held) -> None:
+    def _begin(self, held: Held) -> None:
         self._running.add(held)
         self._started(held)
+
+    def _run(self, held: Held) -> None:
+        self._begin(held)
         while self._idle:
             waiting = self._idle.pop()
             if not waiting.done():
@@ -178,8 +181,7 @@ class Slots:
             self._end(held)
             if self._waiting and len(self._running) < self._concurrency:
                 held = self._waiting.popleft()
-                self._running.add(held)
-                self._started(held)
+                self._begin(held)
                 await asyncio.sleep(0)  # replies and other tasks have their turn, too
             else:
                 waiting: asyncio.Future[Held] = loop.create_future()
