@@ -161,12 +161,13 @@ def start_settle_and_claim(
     sender: str,
     sequence: int,
     behind: Link | None = None,
+    timeout_s: float | None = None,
 ) -> Link | None:
     """The same, sent at once; None where that is impossible. What comes, and `behind`: see `Commands.start`."""
     rows = [_row(settlement) for settlement in settlements]
     read = partial(_exchange_reply, store, request)
     args = _arguments(request, rearm, sender, sequence)
-    return store.start(load("settle_and_claim"), rows, read, told, behind=behind, **args)
+    return store.start(load("settle_and_claim"), rows, read, told, timeout_s=timeout_s, behind=behind, **args)
 
 
 def _arguments(request: ClaimRequest, rearm: bool, sender: str, sequence: int) -> dict[str, Any]:

@@ -11,8 +11,9 @@ that. Nothing waits for company: what finishes while an exchange is in flight go
 data until a reply confirms them. Nothing else in the worker claims or settles.
 
 Modes: ready (work may be there: free slots are worth a claim) -> drained (a claim came back short; the waiter blocks
-on the marker) -> ready (woken). A limited, paused or closing engine settles and does not claim; a claim in flight that
-meets a pause or the closing is given back. A closing engine ends when nothing is left in its hands.
+on the marker, with a claim that stands behind it) -> ready (woken). A limited, paused or closing engine settles and
+does not claim; a claim in flight that meets a pause or the closing is given back. A closing engine ends when nothing is
+left in its hands.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import anyio
 
 from pyqueue._redis.commands import NothingRan
+from pyqueue._redis.links import Link
 from pyqueue._redis.outage import Outage, is_outage
 from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
 from pyqueue._store.settling import (
@@ -39,7 +41,7 @@ from pyqueue._store.settling import (
     start_settle_and_claim,
 )
 from pyqueue._store.store import Store
-from pyqueue._worker.batch import MAX_SUSPECTS, Exchange, Situation, plan, share
+from pyqueue._worker.batch import MAX_CLAIMS, MAX_SUSPECTS, Exchange, Situation, plan, share
 from pyqueue._worker.confirmations import Confirmations
 from pyqueue._worker.events import Callbacks
 from pyqueue._worker.flights import Flight, Flights, Landing
@@ -48,6 +50,7 @@ from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.leases import Leases
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
+from pyqueue._worker.standing import StandingClaim
 from pyqueue._worker.supply import Supply
 from pyqueue.errors import RedisRefused
 from pyqueue.outcomes import RateLimited, Returned
@@ -85,6 +88,7 @@ class Engine:
         self._iterations = iterations
         self._outage = outage
         self._sender = Sender(outage, lanes=MAX_IN_FLIGHT)
+        self._standing = StandingClaim(store, outage, self._stood)
         self._make_job = make_job
         self.supply = Supply(self.changed, max_limit_ms)
         """What is known of jobs to come."""
@@ -105,6 +109,7 @@ class Engine:
         self._closes_limit = False  # an outcome that waits to be sent closes the rate limit
         self._unwanted: list[Held] = []  # claimed, and to be given back, the next one first
         self._unwanted_until = 0  # number of the last exchange whose claims are not wanted any more
+        self._limited_until_ms = 0  # by an outcome, on the server's clock
         self._pause_s = 0.0
         self._announced_drained = False
         self._changed = asyncio.Event()
@@ -153,6 +158,35 @@ class Engine:
         while not self._drained.is_set():  # it may have been cleared again before the waiter's turn came
             await self._drained.wait()
 
+    def stand_by(self, link: Link, timeout_s: float) -> bool:
+        """Send a claim for all free slots behind the pop that has just left on this connection.
+
+        Whatever the pop brings is then the claim's business. False if none was sent.
+        """
+        jobs = min(self._free_slots(None), MAX_CLAIMS)
+        if jobs <= 0 or self._isolate or self.supply.is_ready or self._is_held_back():
+            return False
+        suspects = max(0, MAX_SUSPECTS - self._slots.suspects)
+        if not self._standing.send(self._claim.sized(jobs, self._claims, suspects), link, timeout_s):
+            return False
+        self._claims += jobs
+        self._look_for_work()
+        return True
+
+    def recall(self) -> None:
+        """The pop is about to be cut off: learn what became of the claim behind it."""
+        flight = self._standing.recall()
+        if flight is not None:
+            self._ground(flight, None)
+
+    def _stood(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
+        """The pop has ended, and the claim behind it has its answer."""
+        if not self._is_running:
+            return
+        self._claiming += flight.request.jobs
+        self.supply.heard()
+        self._take(flight._replace(wakes=self.supply.wakes), answer)
+
     def marker_popped(self) -> None:
         """The base marker was taken: work is ready, and nobody else will be told."""
         if self._slots.free <= 0 or self.is_paused or self.is_closing:
@@ -194,7 +228,8 @@ class Engine:
         self._changed.set()
 
     def _look_for_work(self) -> None:
-        if self.supply.is_ready or self.supply.is_limited or self.is_paused or self.is_closing:
+        is_held_back = self.supply.is_limited or self.is_paused or self.is_closing
+        if self.supply.is_ready or self._standing.jobs or is_held_back:
             self._drained.clear()
         else:
             self._drained.set()
@@ -277,6 +312,8 @@ class Engine:
 
     def _go_on_once(self, landing: Landing | None) -> bool:
         free_slots = self._free_slots(landing)
+        if self.supply.is_ready and free_slots <= 0 < self._standing.jobs and not self._is_held_back():
+            self._leave_to_pop()
         if not (self._finished or self._rearm or free_slots > 0):
             return False
         exchange = plan(self._situation(landing, free_slots))
@@ -289,6 +326,11 @@ class Engine:
         except Exception as error:  # one of its outcomes cannot be encoded
             self._ground(flight, error)
         return True
+
+    def _leave_to_pop(self) -> None:
+        """All free slots are reserved for the claim behind the pop: let the pop end, here or at another idle worker."""
+        self.supply.is_ready = False
+        self._rearm = True
 
     def _situation(self, landing: Landing | None, free_slots: int) -> Situation:
         isolate = self._isolate > 0
@@ -308,13 +350,13 @@ class Engine:
 
     def _free_slots(self, landing: Landing | None) -> int:
         """Places that neither hold a job nor are meant for one that comes."""
-        return self._slots.free - self._claiming - (0 if landing is None else landing.reply.claims)
+        return self._slots.free - self._claiming - self._standing.jobs - (landing.reply.claims if landing else 0)
 
     def _is_held_back(self) -> bool:
         return self.is_paused or self.is_closing or self._closes_limit or self.supply.is_limited
 
     def _is_empty_handed(self) -> bool:
-        in_hand = self._finished or self._unwanted or self._slots.running
+        in_hand = self._finished or self._unwanted or self._slots.running or self._standing.jobs
         return not (in_hand or self._confirmations.judging or self.is_blocking)
 
     def _prepare(self, exchange: Exchange) -> Flight:
@@ -333,6 +375,7 @@ class Engine:
             request,
             exchange.rearm,
             Unanswered(self._sender.name_of(number), number, request.token),
+            self._sender,
             self.supply.wakes,
             time.monotonic(),
             decides,
@@ -358,8 +401,10 @@ class Engine:
     def _landed(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
         """Take the answer to an exchange that was launched. Called by the connection: `run` raises what is raised."""
         self._flying.landed(flight)
-        if not self._is_running:
-            return  # the worker has been cancelled
+        if self._is_running:  # else the worker has been cancelled
+            self._take(flight, answer)
+
+    def _take(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
         if isinstance(answer, Exception):
             self._ground(flight, None if isinstance(answer, NothingRan) else answer)
         elif not self._guarded(self._arrived, flight, answer):
@@ -374,7 +419,7 @@ class Engine:
         if failure is not None:
             self._report_outage(failure, flight.began)
         try:
-            reply = await self._sender.send(
+            reply = await flight.sender.send(
                 partial(self._attempt, flight), number=flight.exchange.sequence, failure=failure, began=flight.began
             )
         except Exception as error:
@@ -435,6 +480,8 @@ class Engine:
             self._callbacks.emit("ready")
         self._claiming -= flight.request.jobs
         self._isolate = max(0, self._isolate - len(flight.batch))
+        if flight.decides and reply.limit_ms > 0:
+            self._limited_until_ms = reply.now_ms + self.supply.bounded_ms(reply.limit_ms)
         self.supply.note(reply, asked=flight.request.jobs, wakes=flight.wakes)
         self._look_for_work()
         landing = Landing(flight, reply, flight.began + self._claim.lock_ms / 1000)
@@ -442,10 +489,16 @@ class Engine:
             self._landings.append(landing)
             return False
         landing = self._answered(landing)
-        if not (self._flying or self._grounded or self._pause_s) or self._may_follow():
+        if self._may_go_on(flight):
             self._go_on(landing)
         self._land(landing)
         return bool(self._flying) or not (self._grounded or self._finished or self._pause_s or self.is_closing)
+
+    def _may_go_on(self, flight: Flight) -> bool:
+        """Whether the reply to this exchange is an occasion for the next one."""
+        if flight.sender is not self._sender and not self._is_parked:
+            return False  # one of the engine's may be under way, the long way, where no other may overtake it
+        return not (self._flying or self._grounded or self._pause_s) or self._may_follow()
 
     async def _land_iterations(self) -> None:
         """The jobs of schedulers start after their successors were created."""
@@ -480,9 +533,18 @@ class Engine:
             self._announced_drained = True
             self._callbacks.emit("drained")
 
+    def _is_wanted(self, landing: Landing) -> bool:
+        """Whether what was claimed may start: nothing has forbidden it since."""
+        if self.is_paused or self.is_closing:
+            return False
+        if landing.flight.sender is not self._sender:
+            decides = self._closes_limit or self._flying.decides
+            return not decides and landing.reply.now_ms >= self._limited_until_ms
+        return landing.flight.exchange.sequence > self._unwanted_until
+
     def _hand_out(self, landing: Landing) -> None:
         any_suspect = landing.reply.suspects > 0
-        is_wanted = not (self.is_paused or self.is_closing) and landing.flight.exchange.sequence > self._unwanted_until
+        is_wanted = self._is_wanted(landing)
         unwanted: list[Held] = []
         for one in landing.reply.claimed:
             job = self._make_job(one)

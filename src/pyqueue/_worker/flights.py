@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from pyqueue._redis.links import Link
-from pyqueue._store.sender import MAX_IN_FLIGHT
+from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
 from pyqueue._store.settling import ClaimRequest, ExchangeReply, Settlement, Unanswered
 from pyqueue._worker.held import Held
 
@@ -16,8 +16,8 @@ from pyqueue._worker.held import Held
 class Flight(NamedTuple):
     """An exchange that leaves or has left.
 
-    batch: the jobs it settles. exchange: its number and sender, the same for every try. wakes: `Supply.wakes` as it
-    left. decides: its reply may say that no more is to be claimed.
+    batch: the jobs it settles. exchange: its number and sender's name, the same for every try. wakes: `Supply.wakes` as
+    it left. decides: its reply may say that no more is to be claimed.
     """
 
     batch: list[Held]
@@ -25,6 +25,7 @@ class Flight(NamedTuple):
     request: ClaimRequest
     rearm: bool
     exchange: Unanswered
+    sender: Sender
     wakes: int
     began: float
     decides: bool
@@ -61,9 +62,14 @@ class Flights(dict[int, Link]):
         return next(iter(self.values()), None)
 
     @property
+    def decides(self) -> bool:
+        """Whether the reply to one of these may say that no more is to be claimed."""
+        return bool(self) and self._decides
+
+    @property
     def may_be_followed(self) -> bool:
         """Whether one more may leave, without knowing the replies to these."""
-        if len(self) >= MAX_IN_FLIGHT or self._decides:
+        if len(self) >= MAX_IN_FLIGHT or self.decides:
             return False
         return all(link.is_followable for link in self.values())
 

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from pyqueue._redis.commands import Commands, NothingRan
 from pyqueue._redis.links import Link
@@ -26,19 +26,28 @@ _MIN_BLOCK_S: Final = 0.001
 _OVERDUE_S: Final = 1.0
 
 
+Follow: TypeAlias = Callable[[Link, float], object]
+"""Sends something behind a pop that has left on this connection and takes up to so many seconds."""
+
+
 async def pop_marker(
-    commands: Commands, marker: str, block_s: float, popped: Callable[[], None] = lambda: None
+    commands: Commands,
+    marker: str,
+    block_s: float,
+    popped: Callable[[], None] = lambda: None,
+    follow: Follow = lambda link, timeout_s: None,
 ) -> float | None:
     """Block for a marker; its score (0 = work is ready, else when a delayed job is due, in ms), or None in the end.
 
-    `popped` is called when work is ready: a turn of the event loop before this returns, if the connection is open.
+    `popped` is called when work is ready: a turn of the event loop before this returns, if the connection is open. Then
+    `follow` is called, too, when the pop has left.
     """
     block_s = max(block_s, _MIN_BLOCK_S)
     command = ("BZPOPMIN", marker, f"{block_s:.3f}")
     link = commands.idle(marker)
     if link is not None:
         with suppress(NothingRan):
-            return await _pop_on(link, commands, command, block_s + _OVERDUE_S, popped)
+            return await _pop_on(link, commands, command, block_s + _OVERDUE_S, popped, follow)
     score = _score(await commands.execute(*command, timeout_s=block_s + _OVERDUE_S))
     if score is not None and score <= 0:
         popped()
@@ -46,10 +55,16 @@ async def pop_marker(
 
 
 async def _pop_on(
-    link: Link, commands: Commands, command: tuple[str, ...], timeout_s: float, popped: Callable[[], None]
+    link: Link,
+    commands: Commands,
+    command: tuple[str, ...],
+    timeout_s: float,
+    popped: Callable[[], None],
+    follow: Follow,
 ) -> float | None:
     done: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
     commands.start_command(link, command, _score, partial(_told, done, popped), timeout_s=timeout_s)
+    follow(link, timeout_s)
     try:
         return await done
     finally:

@@ -48,11 +48,19 @@ class Supply:
         """Whether a delayed job is awaited here, perhaps by nobody else: its marker is popped once."""
         return self._due_ms > 0
 
+    def bounded_ms(self, limit_ms: int) -> int:
+        """For how long a rate limit counts here, before Redis is asked again."""
+        return min(limit_ms, self._max_limit_ms)
+
     def wake(self) -> None:
+        """Jobs may be ready: plan again."""
+        self.heard()
+        self._changed()
+
+    def heard(self) -> None:
         """Jobs may be ready."""
         self.wakes += 1
         self.is_ready = True
-        self._changed()
 
     def delayed_until(self, due_ms: int) -> None:
         """A delayed job is due at `due_ms` on the server's clock, and nobody else knows."""
@@ -68,7 +76,7 @@ class Supply:
         later_ms = reply.next_delayed_ms
         self._due_ms = min(earlier_ms, later_ms) if earlier_ms and later_ms else earlier_ms or later_ms
         if reply.limit_ms > 0:
-            self._limited_until = time.monotonic() + min(reply.limit_ms, self._max_limit_ms) / 1000
+            self._limited_until = time.monotonic() + self.bounded_ms(reply.limit_ms) / 1000
         if is_last_word and reply.claims < asked:
             self.is_ready = False
         if self._due_ms or self._limited_until or self._alarm is not None:

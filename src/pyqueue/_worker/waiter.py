@@ -2,7 +2,8 @@
 
     1. wait until the engine has found nothing ready (`Engine.wait_drained`)
     2. block on the queue's marker for the drain delay: that is what a lost marker costs
-    3. popped the base marker, or nothing in time: the engine asks Redis for jobs
+    3. the engine's claim behind the pop (`standing`) has found out what there is; where there is none:
+       popped the base marker, or nothing in time: the engine asks Redis for jobs
        popped the marker of a delayed job: nobody else will be woken for it, so the engine's timer is set
 
 A pop is never cancelled except by `interrupt` (close, pause). What it popped is then unknown, so the engine puts the
@@ -20,6 +21,7 @@ from typing import Final
 import anyio
 
 from pyqueue._redis.commands import Commands
+from pyqueue._redis.links import Link
 from pyqueue._redis.outage import Outage
 from pyqueue._worker.engine import Engine
 from pyqueue._worker.marker import CUT_OFF_S, MAX_BLOCK_S, pop_marker
@@ -48,6 +50,7 @@ class Waiter:
         self._block_s = min(drain_delay_s, MAX_BLOCK_S)
         self._report = report
         self._blocking: anyio.CancelScope | None = None
+        self._is_followed = False  # by a claim
 
     async def run(self) -> None:
         """Wait and wake until cancelled."""
@@ -62,6 +65,7 @@ class Waiter:
     def interrupt(self) -> None:
         """Stop blocking: the engine is closing or was paused."""
         if self._blocking is not None:
+            self._engine.recall()
             self._blocking.cancel()
 
     async def _stay_listed(self) -> None:
@@ -86,6 +90,8 @@ class Waiter:
             self._engine.supply.wake()
             return
         self._outage.recovered()
+        if self._is_followed:
+            return
         if score is None:
             self._engine.supply.wake()
         elif 0 < score < math.inf:
@@ -93,8 +99,9 @@ class Waiter:
 
     async def _pop(self) -> float | None:
         self._engine.is_blocking = True
+        self._is_followed = False
         try:
-            return await pop_marker(self._commands, self._marker, self._block_s, self._engine.marker_popped)
+            return await pop_marker(self._commands, self._marker, self._block_s, self._popped, self._follow)
         except anyio.get_cancelled_exc_class():
             with anyio.CancelScope(shield=True):
                 await anyio.sleep(CUT_OFF_S)
@@ -103,3 +110,10 @@ class Waiter:
         finally:
             self._engine.is_blocking = False
             self._engine.changed()
+
+    def _follow(self, link: Link, timeout_s: float) -> None:
+        self._is_followed = self._engine.stand_by(link, timeout_s)
+
+    def _popped(self) -> None:
+        if not self._is_followed:
+            self._engine.marker_popped()

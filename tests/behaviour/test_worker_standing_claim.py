@@ -1,0 +1,237 @@
+"""The claim that stands behind the pop of an idle worker: it starts jobs without a round trip and loses none.
+
+What a worker does without such a claim (fakeredis, a cluster, short locks) is what the other tests see on `fake`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import anyio
+import pytest
+
+from pyqueue import Job, JobState, Queue, RateLimitJob, Worker
+from tests.support.proxy import Mode, Proxy
+from tests.support.server import RedisServer
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.needs_server]
+
+#: Longer than any of these tests may take: no job is found because a pop has come to its end.
+DRAIN_MS: Final = 10_000
+
+
+class Bed:
+    """A worker behind a proxy, and a queue that is not."""
+
+    def __init__(self, queue: Queue[Any, Any], proxy: Proxy, prefix: str) -> None:
+        self.queue = queue
+        self.runs: list[str] = []
+        self.process: Callable[[Job[Any, Any]], Any] = lambda job: None
+        self._proxy = proxy
+        self._prefix = prefix
+
+    @asynccontextmanager
+    async def worker(self, **options: Any) -> AsyncIterator[Worker[Any, Any]]:
+        """An idle worker, whose claim stands (or whose pop does, where no claim can)."""
+
+        async def process(job: Job[Any, Any]) -> None:
+            self.runs.append(job.id)
+            value = self.process(job)
+            if asyncio.iscoroutine(value):
+                await value
+
+        options = {"drain_delay": DRAIN_MS, **options}
+        async with Worker("q", process, connection=self._proxy.url, prefix=self._prefix, **options) as worker:
+            await self.is_idle(worker)
+            yield worker
+
+    async def is_idle(self, worker: Worker[Any, Any]) -> None:
+        """Wait until the worker waits for jobs, and the server knows."""
+        engine = worker._parts.engine
+        await wait_until(lambda: engine.is_blocking and not engine._flying)
+
+        async def is_blocked() -> bool:
+            info = await self.queue._store.commands.execute("INFO", "clients")
+            return b"blocked_clients:0" not in info
+
+        await wait_until(is_blocked)
+
+    async def has(self, state: str, *job_ids: str) -> None:
+        """Wait until these are the jobs in a state."""
+
+        async def is_so() -> bool:
+            return sorted([job.id for job in await self.queue.jobs.list(state)]) == sorted(job_ids)
+
+        await wait_until(is_so)
+
+    async def events(self) -> Counter[str]:
+        """How often each event was written."""
+        rows = await self.queue._store.commands.execute("XRANGE", self.queue._store.keys.events, "-", "+")
+        return Counter(fields[fields.index(b"event") + 1].decode() for _, fields in rows)
+
+
+@pytest.fixture
+async def bed(server: RedisServer, proxy: Proxy, prefix: str) -> AsyncIterator[Bed]:
+    async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
+        yield Bed(queue, proxy, prefix)
+
+
+@pytest.mark.parametrize("concurrency", [1, 10])
+async def test_a_job_is_claimed_for_an_idle_worker_that_says_nothing(bed: Bed, proxy: Proxy, concurrency: int) -> None:
+    async with bed.worker(concurrency=concurrency):
+        proxy.mode = Mode.LATE  # whatever the worker sends stays with the proxy
+        job = await bed.queue.add("job")
+        assert await job.state() is JobState.ACTIVE
+        proxy.mode = Mode.PASS
+        await bed.has("completed", job.id)
+    assert bed.runs == [job.id]
+
+
+async def test_a_worker_with_short_locks_asks_for_itself(bed: Bed, proxy: Proxy) -> None:
+    async with bed.worker(lock_duration=15_000):
+        proxy.mode = Mode.LATE
+        job = await bed.queue.add("job")
+        assert await job.state() is JobState.WAITING
+        proxy.mode = Mode.PASS
+        await bed.has("completed", job.id)
+
+
+async def test_a_job_whose_claim_was_answered_into_the_void_is_run_once(bed: Bed, proxy: Proxy) -> None:
+    async with bed.worker():
+        proxy.mode = Mode.CUT_ONE_REPLY
+        job = await bed.queue.add("job")
+        await bed.has("completed", job.id)
+    assert bed.runs == [job.id]
+    [done] = await bed.queue.jobs.list("completed")
+    assert (done.attempts_started, done.attempts_made, done.stalled_count) == (1, 1, 0)
+
+
+async def test_a_broken_connection_takes_its_claim_with_it(bed: Bed, proxy: Proxy) -> None:
+    async with bed.worker() as worker:
+        proxy.cut()
+        await bed.is_idle(worker)
+        jobs = [await bed.queue.add("job") for _ in range(5)]
+        await bed.has("completed", *(job.id for job in jobs))
+    assert Counter(bed.runs) == Counter({job.id: 1 for job in jobs})
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["paused", "closed"])
+async def test_a_job_that_a_leaving_worker_has_not_heard_of_goes_back(bed: Bed, proxy: Proxy, is_closed: bool) -> None:
+    async with bed.worker(concurrency=3) as worker:
+        proxy.mode = Mode.LOSE_REPLIES
+        jobs = [await bed.queue.add("job") for _ in range(2)]
+        await bed.has("active", *(job.id for job in jobs[:1]))
+        proxy.mode = Mode.PASS
+        if is_closed:
+            await worker.close()
+        else:
+            worker.pause()
+        await bed.has("active")
+        waiting = await bed.queue.jobs.list("waiting", asc=True)
+        assert [job.id for job in waiting] == [job.id for job in jobs]
+        assert bed.runs == []
+        async with bed.worker():
+            await bed.has("completed", *(job.id for job in jobs))
+    assert bed.runs == [job.id for job in jobs]
+    assert [job.attempts_made for job in await bed.queue.jobs.list("completed")] == [1, 1]
+
+
+async def test_a_paused_worker_starts_nothing_and_a_resumed_one_does(bed: Bed) -> None:
+    async with bed.worker() as worker:
+        for _ in range(5):
+            worker.pause()
+            job = await bed.queue.add("job")
+            await wait_until(lambda: not worker._parts.engine.is_blocking)
+            await bed.has("waiting", job.id)  # at once, or when it was given back
+            assert job.id not in bed.runs
+            worker.resume()
+            await bed.has("completed", *bed.runs, job.id)
+            await bed.is_idle(worker)
+    assert len(set(bed.runs)) == 5
+
+
+async def test_a_script_that_the_server_has_forgotten_meanwhile_is_sent(bed: Bed, client: Any) -> None:
+    async with bed.worker():
+        await client.script_flush()
+        job = await bed.queue.add("job")
+        await bed.has("completed", job.id)
+
+
+async def test_a_delayed_job_starts_although_all_slots_are_reserved(bed: Bed) -> None:
+    async with bed.worker() as worker:
+        late = await bed.queue.add("late", delay=400)
+        await bed.is_idle(worker)
+        soon = await bed.queue.add("soon", delay=100)
+        await bed.has("completed", late.id, soon.id)
+    assert bed.runs == [soon.id, late.id]
+
+
+@pytest.mark.parametrize("is_claimed_before", [False, True])
+async def test_no_job_starts_under_a_rate_limit_that_a_job_has_hit(
+    bed: Bed, proxy: Proxy, is_claimed_before: bool
+) -> None:
+    is_hit = asyncio.Event()
+    is_lifted = False
+
+    async def process(job: Job[Any, Any]) -> None:
+        assert is_lifted or job.name == "first", "started under the limit"
+        if not is_hit.is_set():
+            await is_hit.wait()
+            raise RateLimitJob(1000)
+
+    bed.process = process
+    async with bed.worker(concurrency=2) as worker:
+        first = await bed.queue.add("first")
+        await wait_until(lambda: bed.runs == [first.id])
+        await bed.is_idle(worker)  # the other slot is reserved
+        if is_claimed_before:
+            proxy.mode = Mode.DELAY  # the worker hears of it after its other job has hit the limit
+            second = await bed.queue.add("second")
+            assert await second.state() is JobState.ACTIVE
+            is_hit.set()
+        else:
+            is_hit.set()
+            await bed.has("active")
+            second = await bed.queue.add("second")
+        await bed.has("active")
+        assert bed.runs == [first.id]
+        is_lifted = True
+        proxy.mode = Mode.PASS
+        await bed.has("completed", first.id, second.id)
+    assert Counter(bed.runs) == {first.id: 2, second.id: 1}
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_a_worker_never_holds_more_jobs_than_it_has_slots(bed: Bed, concurrency: int) -> None:
+    """Under adds, delays and retries in all moments, told from the order of events; and none is given back."""
+    chance = random.Random(concurrency)
+
+    async def process(job: Job[Any, Any]) -> None:
+        await anyio.sleep(chance.choice([0, 0, 0.001, 0.01]))
+
+    async def add() -> None:
+        for _ in range(60):
+            await bed.queue.add("job", delay=chance.choice([0, 0, 1, 5, 30]))
+            await anyio.sleep(chance.choice([0, 0.002, 0.02]))
+
+    bed.process = process
+    async with bed.worker(concurrency=concurrency), anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(add)
+        await wait_until(lambda: len(bed.runs) == 120)
+
+    rows = await bed.queue._store.commands.execute("XRANGE", bed.queue._store.keys.events, "-", "+")
+    held = most = 0
+    for _, fields in rows:
+        event = fields[fields.index(b"event") + 1]
+        held += {b"active": 1, b"completed": -1}.get(event, 0)
+        most = max(most, held)
+    assert most == concurrency
+    assert (await bed.events())["active"] == 120
+    assert len(set(bed.runs)) == 120
