@@ -23,6 +23,8 @@ from tests.chaos.ledger import Ledger
 
 LOCK_MS: Final = 2000
 STALLED_MS: Final = 1000
+#: Half a lock: short enough for idle workers to have a claim stand behind their pop.
+DRAIN_MS: Final = 1000
 QUEUE: Final = "work"
 PREFIX: Final = "chaos"
 
@@ -73,6 +75,7 @@ async def _serve(plan: Plan) -> None:
         prefetch=plan.prefetch,
         lock_duration=LOCK_MS,
         stalled_interval=STALLED_MS,
+        drain_delay=DRAIN_MS,
         max_stalled_count=plan.max_stalled_count,
     )
     worker.on("ready", lambda: ledger.write("ready", "", worker.id))

@@ -158,8 +158,8 @@ class Engine:
         while not self._drained.is_set():  # it may have been cleared again before the waiter's turn came
             await self._drained.wait()
 
-    def stand_by(self, link: Link, timeout_s: float) -> bool:
-        """Send a claim for all free slots behind the pop that has just left on this connection.
+    def stand_by(self, link: Link, block_s: float) -> bool:
+        """Send a claim for all free slots behind the pop that has just left on this connection, for `block_s`.
 
         Whatever the pop brings is then the claim's business. False if none was sent.
         """
@@ -167,7 +167,7 @@ class Engine:
         if jobs <= 0 or self._isolate or self.supply.is_ready or self._is_held_back():
             return False
         suspects = max(0, MAX_SUSPECTS - self._slots.suspects)
-        if not self._standing.send(self._claim.sized(jobs, self._claims, suspects), link, timeout_s):
+        if not self._standing.send(self._claim.sized(jobs, self._claims, suspects), link, block_s):
             return False
         self._claims += jobs
         self._look_for_work()
@@ -185,7 +185,8 @@ class Engine:
             return
         self._claiming += flight.request.jobs
         self.supply.heard()
-        self._take(flight._replace(wakes=self.supply.wakes), answer)
+        # While `run` is busy an exchange may be under way the long way, where no other may overtake it.
+        self._take(flight._replace(wakes=self.supply.wakes), answer, is_occasion=self._is_parked)
 
     def marker_popped(self) -> None:
         """The base marker was taken: work is ready, and nobody else will be told."""
@@ -228,8 +229,8 @@ class Engine:
         self._changed.set()
 
     def _look_for_work(self) -> None:
-        is_held_back = self.supply.is_limited or self.is_paused or self.is_closing
-        if self.supply.is_ready or self._standing.jobs or is_held_back:
+        waits = self.is_paused or self.is_closing or self._standing.jobs > 0
+        if self.supply.is_ready or waits or self.supply.is_limited:
             self._drained.clear()
         else:
             self._drained.set()
@@ -312,7 +313,7 @@ class Engine:
 
     def _go_on_once(self, landing: Landing | None) -> bool:
         free_slots = self._free_slots(landing)
-        if self.supply.is_ready and free_slots <= 0 < self._standing.jobs and not self._is_held_back():
+        if free_slots <= 0 < self._standing.jobs and self.supply.is_ready and not self._is_held_back():
             self._leave_to_pop()
         if not (self._finished or self._rearm or free_slots > 0):
             return False
@@ -404,10 +405,10 @@ class Engine:
         if self._is_running:  # else the worker has been cancelled
             self._take(flight, answer)
 
-    def _take(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
+    def _take(self, flight: Flight, answer: ExchangeReply | Exception, *, is_occasion: bool = True) -> None:
         if isinstance(answer, Exception):
             self._ground(flight, None if isinstance(answer, NothingRan) else answer)
-        elif not self._guarded(self._arrived, flight, answer):
+        elif not self._guarded(self._arrived, flight, answer, is_occasion):
             self._changed.set()
 
     def _ground(self, flight: Flight, failure: Exception | None) -> None:
@@ -470,8 +471,8 @@ class Engine:
             self._callbacks.report(error)
         await anyio.sleep(self._outage.failed(error))
 
-    def _arrived(self, flight: Flight, reply: ExchangeReply) -> bool:
-        """Learn from a reply, send the next exchange, and then land this one while Redis works.
+    def _arrived(self, flight: Flight, reply: ExchangeReply, is_occasion: bool = True) -> bool:
+        """Learn from a reply, send the next exchange (if this is an occasion), and then land this one meanwhile.
 
         False if there is something left that only `run` can do, or at least look at.
         """
@@ -489,16 +490,10 @@ class Engine:
             self._landings.append(landing)
             return False
         landing = self._answered(landing)
-        if self._may_go_on(flight):
+        if is_occasion and (not (self._flying or self._grounded or self._pause_s) or self._may_follow()):
             self._go_on(landing)
         self._land(landing)
         return bool(self._flying) or not (self._grounded or self._finished or self._pause_s or self.is_closing)
-
-    def _may_go_on(self, flight: Flight) -> bool:
-        """Whether the reply to this exchange is an occasion for the next one."""
-        if flight.sender is not self._sender and not self._is_parked:
-            return False  # one of the engine's may be under way, the long way, where no other may overtake it
-        return not (self._flying or self._grounded or self._pause_s) or self._may_follow()
 
     async def _land_iterations(self) -> None:
         """The jobs of schedulers start after their successors were created."""

@@ -23,11 +23,11 @@ CUT_OFF_S: Final = 0.02
 #: Shortest block: what Redis is told is rounded to milliseconds, and 0 means for ever.
 _MIN_BLOCK_S: Final = 0.001
 #: A pop that has not returned so long after its block time is given up with its connection, as in BullMQ.
-_OVERDUE_S: Final = 1.0
+OVERDUE_S: Final = 1.0
 
 
 Follow: TypeAlias = Callable[[Link, float], object]
-"""Sends something behind a pop that has left on this connection and takes up to so many seconds."""
+"""Sends something behind a pop that has left on this connection and blocks for up to so many seconds."""
 
 
 async def pop_marker(
@@ -35,7 +35,7 @@ async def pop_marker(
     marker: str,
     block_s: float,
     popped: Callable[[], None] = lambda: None,
-    follow: Follow = lambda link, timeout_s: None,
+    follow: Follow = lambda link, block_s: None,
 ) -> float | None:
     """Block for a marker; its score (0 = work is ready, else when a delayed job is due, in ms), or None in the end.
 
@@ -47,8 +47,8 @@ async def pop_marker(
     link = commands.idle(marker)
     if link is not None:
         with suppress(NothingRan):
-            return await _pop_on(link, commands, command, block_s + _OVERDUE_S, popped, follow)
-    score = _score(await commands.execute(*command, timeout_s=block_s + _OVERDUE_S))
+            return await _pop_on(link, commands, command, block_s, popped, follow)
+    score = _score(await commands.execute(*command, timeout_s=block_s + OVERDUE_S))
     if score is not None and score <= 0:
         popped()
     return score
@@ -58,13 +58,13 @@ async def _pop_on(
     link: Link,
     commands: Commands,
     command: tuple[str, ...],
-    timeout_s: float,
+    block_s: float,
     popped: Callable[[], None],
     follow: Follow,
 ) -> float | None:
     done: asyncio.Future[float | None] = asyncio.get_running_loop().create_future()
-    commands.start_command(link, command, _score, partial(_told, done, popped), timeout_s=timeout_s)
-    follow(link, timeout_s)
+    commands.start_command(link, command, _score, partial(_told, done, popped), timeout_s=block_s + OVERDUE_S)
+    follow(link, block_s)
     try:
         return await done
     finally:

@@ -21,9 +21,10 @@ from pyqueue._store.sender import Sender
 from pyqueue._store.settling import ClaimRequest, ExchangeReply, Unanswered, start_settle_and_claim
 from pyqueue._store.store import Store
 from pyqueue._worker.flights import Flight
+from pyqueue._worker.marker import OVERDUE_S
 
-#: What is claimed may start until a lock's time after the claim was sent, which is this many times what the pop takes.
-_LOCKS_PER_POP: Final = 2
+#: What is claimed may start within a lock's time from when the claim was sent. The pop gets at most half of that.
+_POPS_PER_LOCK: Final = 2
 
 
 class StandingClaim:
@@ -32,19 +33,16 @@ class StandingClaim:
     def __init__(
         self, store: Store, outage: Outage, landed: Callable[[Flight, ExchangeReply | Exception], None]
     ) -> None:
+        self.jobs = 0
+        """Slots that it may fill; 0 = none stands."""
         self.sender = Sender(outage)
         self._store = store
         self._landed = landed
         self._flight: Flight | None = None
 
-    @property
-    def jobs(self) -> int:
-        """Slots that it may fill; 0 = none stands."""
-        return 0 if self._flight is None else self._flight.request.jobs
-
-    def send(self, request: ClaimRequest, link: Link, timeout_s: float) -> bool:
-        """Send it behind what has just left on this connection and takes up to `timeout_s`; False if that cannot be."""
-        if not (self.sender.is_up and timeout_s * 1000 * _LOCKS_PER_POP <= request.lock_ms):
+    def send(self, request: ClaimRequest, link: Link, block_s: float) -> bool:
+        """Send it behind a pop that has just left here and blocks for up to `block_s`; False if that cannot be."""
+        if not (self.sender.is_up and block_s * 1000 * _POPS_PER_LOCK <= request.lock_ms):
             return False
         number = self.sender.next_number()
         exchange = Unanswered(self.sender.name_of(number), number, request.token)
@@ -58,20 +56,21 @@ class StandingClaim:
             sender=exchange.sender,
             sequence=number,
             behind=link,
-            timeout_s=timeout_s,
+            timeout_s=block_s + OVERDUE_S,
         ):
             return False
-        self._flight = flight
+        self._flight, self.jobs = flight, request.jobs
         return True
 
     def recall(self) -> Flight | None:
         """What tells whether it was executed, to be sent; None if none stands."""
-        flight, self._flight = self._flight, None
+        flight = self._flight
+        self._flight, self.jobs = None, 0
         if flight is None:
             return None
         return flight._replace(request=flight.request.sized(0, flight.request.first_token, 0))
 
     def _answered(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
         if flight is self._flight:
-            self._flight = None
+            self._flight, self.jobs = None, 0
             self._landed(flight, answer)

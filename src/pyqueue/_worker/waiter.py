@@ -111,8 +111,8 @@ class Waiter:
             self._engine.is_blocking = False
             self._engine.changed()
 
-    def _follow(self, link: Link, timeout_s: float) -> None:
-        self._is_followed = self._engine.stand_by(link, timeout_s)
+    def _follow(self, link: Link, block_s: float) -> None:
+        self._is_followed = self._engine.stand_by(link, block_s)
 
     def _popped(self) -> None:
         if not self._is_followed:
