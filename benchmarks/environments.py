@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -63,6 +63,17 @@ class Environment:
 def prepare(system: System) -> Environment:
     """Install a system, or find it installed; NotInstalled if that fails."""
     return _prepare_node(system) if system.is_node else _prepare_python(system)
+
+
+def interpreter_of_users(environment: Environment) -> str:
+    """An interpreter beside which a system is installed as its users have it; NotInstalled if that fails.
+
+    That of this checkout has the tools of developers beside it, some of which redis-py imports where it finds them.
+    """
+    system = environment.system
+    if system.is_node or system.requirements:
+        return environment.executable
+    return str(_virtual_environment(replace(system, requirements=("-e", f"{CHECKOUT}[fast]"))))
 
 
 def _prepare_python(system: System) -> Environment:

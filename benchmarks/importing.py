@@ -9,7 +9,7 @@ import subprocess
 from typing import Final, NamedTuple
 
 from benchmarks.bench import Bench, Figures
-from benchmarks.environments import CHECKOUT
+from benchmarks.environments import CHECKOUT, NotInstalled, interpreter_of_users
 from benchmarks.program import ProgramError
 
 RUNS: Final = 7
@@ -38,7 +38,11 @@ console.log(JSON.stringify([seconds, seconds, (used.user + used.system) / 1e6, 0
 
 def importing(bench: Bench) -> Figures:
     """Median of fresh interpreters with warm file caches; the interpreter's own start is not counted."""
-    runs = [_import_once(bench) for _ in range(RUNS + 1)][1:]
+    try:
+        interpreter = interpreter_of_users(bench.environment)
+    except NotInstalled as error:
+        raise ProgramError(str(error)) from None
+    runs = [_import_once(bench, interpreter) for _ in range(RUNS + 1)][1:]
     return {
         "module_ms": statistics.median(run.alone_s for run in runs) * 1000,
         "import_ms": statistics.median(run.seconds for run in runs) * 1000,
@@ -57,7 +61,7 @@ class _Run(NamedTuple):
     extras: int
 
 
-def _import_once(bench: Bench) -> _Run:
+def _import_once(bench: Bench, interpreter: str) -> _Run:
     environment, system = bench.environment, bench.environment.system
     if system.is_node:
         path = f"{environment.variables['BENCHMARK_NODE_MODULES']}/{system.module}"
@@ -68,7 +72,7 @@ def _import_once(bench: Bench) -> _Run:
     # Compiled once and kept, as by pip, also for a checkout where Python was told to write no bytecode.
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     run = subprocess.run(
-        [environment.executable, *arguments], capture_output=True, text=True, check=False, cwd=CHECKOUT / "docs",
+        [interpreter, *arguments], capture_output=True, text=True, check=False, cwd=CHECKOUT / "docs",
         env={**variables, "PYTHONPATH": ""},
     )  # fmt: skip
     if run.returncode:
