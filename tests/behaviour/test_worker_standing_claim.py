@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from pyqueue import Job, JobState, Queue, RateLimitJob, Worker
+from pyqueue import DelayJob, Job, JobOptions, JobSpec, JobState, Queue, RateLimitJob, Worker
 from tests.support.proxy import Mode, Proxy
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
@@ -74,6 +75,11 @@ class Bed:
         """How often each event was written."""
         rows = await self.queue._store.commands.execute("XRANGE", self.queue._store.keys.events, "-", "+")
         return Counter(fields[fields.index(b"event") + 1].decode() for _, fields in rows)
+
+    async def calls(self) -> int:
+        """Scripts and pops so far."""
+        info = (await self.queue._store.commands.execute("INFO", "commandstats")).decode()
+        return sum(int(calls) for calls in re.findall(r"cmdstat_(?:evalsha|bzpopmin):calls=(\d+)", info))
 
 
 @pytest.fixture
@@ -163,13 +169,33 @@ async def test_a_script_that_the_server_has_forgotten_meanwhile_is_sent(bed: Bed
         await bed.has("completed", job.id)
 
 
-async def test_a_delayed_job_starts_although_all_slots_are_reserved(bed: Bed) -> None:
-    async with bed.worker() as worker:
-        late = await bed.queue.add("late", delay=400)
+async def test_a_job_that_becomes_due_while_all_slots_are_reserved_ends_the_pop(bed: Bed) -> None:
+    may_end = asyncio.Event()
+
+    async def process(job: Job[Any, Any]) -> None:
+        if not may_end.is_set():
+            await may_end.wait()
+            raise DelayJob(200)
+
+    bed.process = process
+    async with bed.worker(concurrency=2) as worker:
+        job = await bed.queue.add("job")
+        await wait_until(lambda: bed.runs == [job.id])
         await bed.is_idle(worker)
-        soon = await bed.queue.add("soon", delay=100)
-        await bed.has("completed", late.id, soon.id)
-    assert bed.runs == [soon.id, late.id]
+        worker.concurrency = 1  # what the claim may bring is all there is
+        may_end.set()
+        with anyio.fail_after(DRAIN_MS / 2000):
+            await bed.has("completed", job.id)
+    assert bed.runs == [job.id, job.id]
+
+
+async def test_delayed_jobs_that_are_due_soon_cost_no_more_calls(bed: Bed) -> None:
+    async with bed.worker() as worker:
+        await bed.queue.add_bulk([JobSpec("job", options=JobOptions(delay=200 + 30 * n)) for n in range(20)])
+        await bed.is_idle(worker)
+        before = await bed.calls()
+        await wait_until(lambda: len(bed.runs) == 20)
+        assert await bed.calls() - before <= 20 * 4, "claim, end, pop, and the other pop now and then"
 
 
 @pytest.mark.parametrize("is_claimed_before", [False, True])

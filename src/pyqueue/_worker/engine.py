@@ -161,10 +161,13 @@ class Engine:
     def stand_by(self, link: Link, block_s: float) -> bool:
         """Send a claim for all free slots behind the pop that has just left on this connection, for `block_s`.
 
-        Whatever the pop brings is then the claim's business. False if none was sent.
+        Whatever the pop brings is then the claim's business. False if none was sent: what is not settled is active in
+        Redis and has no slot here, and what will be due soon would find the slots reserved.
         """
         jobs = min(self._free_slots(None), MAX_CLAIMS)
-        if jobs <= 0 or self._isolate or self.supply.is_ready or self._is_held_back():
+        if jobs <= 0 or self.unsettled or self.supply.is_ready or self._is_held_back():
+            return False
+        if self.supply.rings_in_s <= block_s:
             return False
         suspects = max(0, MAX_SUSPECTS - self._slots.suspects)
         if not self._standing.send(self._claim.sized(jobs, self._claims, suspects), link, block_s):

@@ -8,6 +8,7 @@ second. No I/O.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -32,6 +33,7 @@ class Supply:
         self._limited_until = 0.0  # on the monotonic clock
         self._server_ahead_ms = 0.0  # the server's clock minus the monotonic one
         self._alarm: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf  # on the monotonic clock
 
     @property
     def limited_s(self) -> float:
@@ -42,6 +44,11 @@ class Supply:
     def is_limited(self) -> bool:
         """Whether the rate limit forbids to claim."""
         return self._limited_until > 0 and self.limited_s > 0
+
+    @property
+    def rings_in_s(self) -> float:
+        """Seconds until the timer rings; infinite if it is not set."""
+        return self._rings_at - time.monotonic()
 
     @property
     def knows_delayed(self) -> bool:
@@ -87,6 +94,7 @@ class Supply:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+            self._rings_at = math.inf
 
     def _set_alarm(self) -> None:
         self.silence()
@@ -96,10 +104,13 @@ class Supply:
         if self._due_ms:
             waits.append((self._due_ms - self._server_ahead_ms) / 1000 - time.monotonic())
         if waits:
-            self._alarm = asyncio.get_running_loop().call_later(max(min(waits), _MIN_ALARM_S), self._ring)
+            wait_s = max(min(waits), _MIN_ALARM_S)
+            self._alarm = asyncio.get_running_loop().call_later(wait_s, self._ring)
+            self._rings_at = time.monotonic() + wait_s
 
     def _ring(self) -> None:
         self._alarm = None
+        self._rings_at = math.inf
         if not self.is_limited:
             self._limited_until = 0.0
         if self._due_ms <= time.monotonic() * 1000 + self._server_ahead_ms:
