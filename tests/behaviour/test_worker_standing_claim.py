@@ -10,6 +10,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ import anyio
 import pytest
 
 from pyqueue import DelayJob, Job, JobOptions, JobSpec, JobState, Queue, RateLimitJob, Worker
+from pyqueue._worker.engine import Engine
 from tests.support.proxy import Mode, Proxy
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
@@ -47,8 +49,8 @@ class Bed:
             if asyncio.iscoroutine(value):
                 await value
 
-        options = {"drain_delay": DRAIN_MS, **options}
-        async with Worker("q", process, connection=self._proxy.url, prefix=self._prefix, **options) as worker:
+        defaults: dict[str, Any] = {"connection": self._proxy.url, "prefix": self._prefix, "drain_delay": DRAIN_MS}
+        async with Worker("q", process, **defaults | options) as worker:
             await self.is_idle(worker)
             yield worker
 
@@ -80,6 +82,11 @@ class Bed:
         """Scripts and pops so far."""
         info = (await self.queue._store.commands.execute("INFO", "commandstats")).decode()
         return sum(int(calls) for calls in re.findall(r"cmdstat_(?:evalsha|bzpopmin):calls=(\d+)", info))
+
+
+def stands(engine: Engine, number: int) -> bool:
+    """Whether another claim stands, or stood, since this one."""
+    return engine._standing.sender.last_number > number
 
 
 @pytest.fixture
@@ -146,6 +153,94 @@ async def test_a_job_that_a_leaving_worker_has_not_heard_of_goes_back(bed: Bed, 
             await bed.has("completed", *(job.id for job in jobs))
     assert bed.runs == [job.id for job in jobs]
     assert [job.attempts_made for job in await bed.queue.jobs.list("completed")] == [1, 1]
+
+
+@pytest.mark.parametrize("is_closed", [False, True], ids=["paused", "closed"])
+@pytest.mark.parametrize("delay", [0, 300])
+async def test_what_a_leaving_worker_has_popped_is_left_to_another(
+    bed: Bed, proxy: Proxy, server: RedisServer, is_closed: bool, delay: int
+) -> None:
+    async with bed.worker() as leaving, bed.worker(connection=server.url):
+        proxy.mode = Mode.ONE_REPLY  # the claim's comes later
+        job = await bed.queue.add("job", delay=delay)
+        await wait_until(lambda: not leaving._parts.engine.is_blocking)
+        async with anyio.create_task_group() as group:
+            if is_closed:
+                group.start_soon(leaving.close)
+                await wait_until(lambda: leaving._parts.engine.is_closing)
+            else:
+                leaving.pause()
+            proxy.mode = Mode.PASS
+        with anyio.fail_after(DRAIN_MS / 2000):
+            await bed.has("completed", job.id)
+    assert bed.runs == [job.id]
+
+
+@pytest.mark.parametrize("what", ["concurrency", "prefetch"])
+async def test_slots_that_are_taken_away_are_not_filled(bed: Bed, what: str) -> None:
+    may_end = asyncio.Event()
+    bed.process = lambda job: may_end.wait()
+    async with bed.worker(**{what: 5}) as worker:
+        setattr(worker, what, 1)
+        await bed.is_idle(worker)
+        jobs = [job.id for job in await bed.queue.add_bulk([JobSpec("job")] * 4)]
+        try:
+            await bed.has("active", *jobs[: worker.concurrency + worker.prefetch])
+        finally:
+            may_end.set()
+        await bed.has("completed", *jobs)
+
+
+async def test_no_claim_stands_for_the_slot_of_a_job_whose_end_is_on_its_way(bed: Bed, proxy: Proxy) -> None:
+    may_end = {"a": asyncio.Event(), "b": asyncio.Event()}
+    bed.process = lambda job: may_end[job.name].wait()
+    async with bed.worker(concurrency=3, drain_delay=500) as worker:
+        engine, waiter = worker._parts.engine, worker._parts.waiter
+        for name in may_end:
+            await bed.queue.add(name)
+        await wait_until(lambda: len(bed.runs) == 2)
+        await wait_until(lambda: engine._standing.jobs == 1)
+        proxy.mode = Mode.LATE
+        for event in may_end.values():
+            event.set()
+            await wait_until(lambda: engine.unsettled > 0)
+        stood = engine._standing.sender.last_number
+        await wait_until(lambda: engine.is_blocking and (stands(engine, stood) or not waiter._is_followed))
+        assert not stands(engine, stood), "two jobs are active in Redis, and two slots are reserved"
+        proxy.mode = Mode.PASS
+        await wait_until(lambda: not engine.unsettled)
+
+
+async def test_a_job_claimed_for_a_blocked_event_loop_keeps_its_lock(bed: Bed, server: RedisServer) -> None:
+    async def add_and_watch() -> tuple[str, int]:
+        """Add a job, and tell what is left of its lock (ms) when it would have run out."""
+        async with Queue[Any, Any]("q", connection=server.url, prefix=bed.queue._store.keys.prefix) as queue:
+            job = await queue.add("second")
+            assert await job.state() is JobState.ACTIVE
+            await anyio.sleep(1.5 * lock_ms / 1000)
+            return job.id, await queue._store.commands.execute("PTTL", f"{queue._store.keys.base}{job.id}:lock")
+
+    async def process(job: Job[Any, Any]) -> None:
+        if job.name == "block":
+            await may_block.wait()
+            with ThreadPoolExecutor() as pool:
+                seen.append(pool.submit(asyncio.run, add_and_watch()).result())
+
+    lock_ms = 1500
+    may_block = asyncio.Event()
+    seen: list[tuple[str, int]] = []
+    bed.process = process
+    options = {"lock_duration": lock_ms, "drain_delay": lock_ms // 2, "connection": server.url}
+    async with bed.worker(concurrency=2, **options) as worker:
+        await bed.queue.add("block")
+        await wait_until(lambda: worker._parts.slots.running)
+        await bed.is_idle(worker)
+        may_block.set()
+        await wait_until(lambda: len(bed.runs) == 2)
+    [(job_id, left_ms)] = seen
+    assert left_ms > 0
+    [done] = [job for job in await bed.queue.jobs.list("completed") if job.id == job_id]
+    assert (done.attempts_started, done.stalled_count) == (1, 0)
 
 
 async def test_a_paused_worker_starts_nothing_and_a_resumed_one_does(bed: Bed) -> None:

@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager
 from enum import Enum
 from typing import Final
 
+import hiredis
+
 
 class Mode(Enum):
     """What happens to bytes from now on."""
@@ -30,6 +32,8 @@ class Mode(Enum):
     """Commands are held back and reach the server when the mode ends, also those of clients that have gone."""
     TRUNCATE = "truncate"
     """Replies end in the middle, and the connection with them."""
+    ONE_REPLY = "one reply"
+    """Of replies that the server sends together the first passes; the others arrive when the mode ends."""
     CUT_ONE_REPLY = "cut one reply"
     """The next reply breaks its connection instead of arriving; then PASS."""
 
@@ -113,6 +117,12 @@ class Proxy:
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, treat: Treatment) -> None:
         try:
             while chunk := await reader.read(65536):
+                if treat == self._reply and self.mode is Mode.ONE_REPLY:
+                    at = _end_of_first_reply(chunk)
+                    writer.write(chunk[:at])
+                    chunk = chunk[at:]
+                    while chunk and self.mode is Mode.ONE_REPLY:
+                        await self._changed.wait()
                 treated = await treat(chunk)
                 writer.write(treated)
                 await writer.drain()
@@ -141,3 +151,12 @@ class Proxy:
     async def _delay(self) -> None:
         if self.mode is Mode.DELAY:
             await asyncio.sleep(DELAY_S)
+
+
+def _end_of_first_reply(chunk: bytes) -> int:
+    reader = hiredis.Reader()
+    for at in range(len(chunk)):
+        reader.feed(chunk[at : at + 1])
+        if reader.gets() is not False:
+            return at + 1
+    return len(chunk)

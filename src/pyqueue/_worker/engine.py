@@ -48,6 +48,7 @@ from pyqueue._worker.flights import Flight, Flights, Landing
 from pyqueue._worker.held import Held
 from pyqueue._worker.iterations import Iterations
 from pyqueue._worker.leases import Leases
+from pyqueue._worker.marker import OVERDUE_S
 from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
 from pyqueue._worker.standing import StandingClaim
@@ -88,7 +89,7 @@ class Engine:
         self._iterations = iterations
         self._outage = outage
         self._sender = Sender(outage, lanes=MAX_IN_FLIGHT)
-        self._standing = StandingClaim(store, outage, self._stood)
+        self._standing = StandingClaim(store, outage, leases, self._stood)
         self._make_job = make_job
         self.supply = Supply(self.changed, max_limit_ms)
         """What is known of jobs to come."""
@@ -161,13 +162,13 @@ class Engine:
     def stand_by(self, link: Link, block_s: float) -> bool:
         """Send a claim for all free slots behind the pop that has just left on this connection, for `block_s`.
 
-        Whatever the pop brings is then the claim's business. False if none was sent: what is not settled is active in
-        Redis and has no slot here, and what will be due soon would find the slots reserved.
+        Whatever the pop brings is then the claim's business. False if none was sent: what is not settled or not landed
+        is active in Redis and has no slot here, and what will be due soon would find the slots reserved.
         """
         jobs = min(self._free_slots(None), MAX_CLAIMS)
-        if jobs <= 0 or self.unsettled or self.supply.is_ready or self._is_held_back():
+        if jobs <= 0 or self.unsettled or self._landings or self.supply.is_ready or self._is_held_back():
             return False
-        if self.supply.rings_in_s <= block_s:
+        if self.supply.rings_in_s <= block_s + OVERDUE_S:
             return False
         suspects = max(0, MAX_SUSPECTS - self._slots.suspects)
         if not self._standing.send(self._claim.sized(jobs, self._claims, suspects), link, block_s):
@@ -176,10 +177,16 @@ class Engine:
         self._look_for_work()
         return True
 
+    @property
+    def is_overbooked(self) -> bool:
+        """Whether the claim behind the pop may bring more than there are slots for, because some were taken away."""
+        return self._standing.jobs > max(0, self._slots.free - self._claiming)
+
     def recall(self) -> None:
         """The pop is about to be cut off: learn what became of the claim behind it."""
         flight = self._standing.recall()
         if flight is not None:
+            self._rearm = True  # the pop may have its reply, which is left to the claim
             self._ground(flight, None)
 
     def _stood(self, flight: Flight, answer: ExchangeReply | Exception) -> None:
@@ -316,8 +323,6 @@ class Engine:
 
     def _go_on_once(self, landing: Landing | None) -> bool:
         free_slots = self._free_slots(landing)
-        if free_slots <= 0 < self._standing.jobs and self.supply.is_ready and not self._is_held_back():
-            self._leave_to_pop()
         if not (self._finished or self._rearm or free_slots > 0):
             return False
         exchange = plan(self._situation(landing, free_slots))
@@ -330,11 +335,6 @@ class Engine:
         except Exception as error:  # one of its outcomes cannot be encoded
             self._ground(flight, error)
         return True
-
-    def _leave_to_pop(self) -> None:
-        """All free slots are reserved for the claim behind the pop: let the pop end, here or at another idle worker."""
-        self.supply.is_ready = False
-        self._rearm = True
 
     def _situation(self, landing: Landing | None, free_slots: int) -> Situation:
         isolate = self._isolate > 0
@@ -487,6 +487,8 @@ class Engine:
         if flight.decides and reply.limit_ms > 0:
             self._limited_until_ms = reply.now_ms + self.supply.bounded_ms(reply.limit_ms)
         self.supply.note(reply, asked=flight.request.jobs, wakes=flight.wakes)
+        if self.is_paused or self.is_closing:
+            self._rearm |= flight.request.jobs > 0 and self.supply.knows_delayed
         self._look_for_work()
         landing = Landing(flight, reply, flight.began + self._claim.lock_ms / 1000)
         if reply.any_iteration or self._landings:

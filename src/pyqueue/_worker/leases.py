@@ -67,10 +67,13 @@ class Leases:
             self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
 
-    def expect(self, unanswered: Unanswered) -> None:
-        """An exchange leaves. What it claims is kept, too, if its reply has to wait for a blocked event loop."""
+    def expect(self, unanswered: Unanswered, *, after_s: float = 0.0) -> None:
+        """An exchange leaves. What it claims is kept, too, if its reply has to wait for a blocked event loop.
+
+        after_s: how long Redis may have to wait itself before it executes it; until then nothing need be kept.
+        """
         if unanswered not in self._expected:
-            self._expected[unanswered] = _Expected(unanswered)
+            self._expected[unanswered] = _Expected(unanswered, time.monotonic() + after_s if after_s else 0.0)
 
     def answered(self, unanswered: Unanswered) -> float:
         """Its reply has come, or never will; until when the locks of what it claimed were extended, or 0."""
@@ -101,7 +104,9 @@ class Leases:
         everything = list(self._held.copy().values())
         parts = [everything[start : start + _LOCKS_PER_CALL] for start in range(0, len(everything), _LOCKS_PER_CALL)]
         gone: list[Held] = []
-        for part, expected in zip_longest(parts, self._expected.copy().values()):
+        now = time.monotonic()
+        due = [expected for expected in self._expected.copy().values() if expected.since <= now]
+        for part, expected in zip_longest(parts, due):
             gone += await self._renew_part(store, part or [], expected or _NOTHING)
         return gone
 
@@ -123,12 +128,16 @@ class Leases:
 
 
 class _Expected:
-    """An exchange without an answer, and until when (monotonic seconds) the locks of what it claimed were extended."""
+    """An exchange without an answer, and until when (monotonic seconds) the locks of what it claimed were extended.
 
-    __slots__ = ("unanswered", "until")
+    since: from when on they are to be extended.
+    """
 
-    def __init__(self, unanswered: Unanswered) -> None:
+    __slots__ = ("since", "unanswered", "until")
+
+    def __init__(self, unanswered: Unanswered, since: float = 0.0) -> None:
         self.unanswered = unanswered
+        self.since = since
         self.until = 0.0
 
 

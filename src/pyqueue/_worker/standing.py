@@ -21,6 +21,7 @@ from pyqueue._store.sender import Sender
 from pyqueue._store.settling import ClaimRequest, ExchangeReply, Unanswered, start_settle_and_claim
 from pyqueue._store.store import Store
 from pyqueue._worker.flights import Flight
+from pyqueue._worker.leases import Leases
 from pyqueue._worker.marker import OVERDUE_S
 
 #: What is claimed may start within a lock's time from when the claim was sent. The pop gets at most half of that.
@@ -31,12 +32,17 @@ class StandingClaim:
     """At most one at a time. `landed` is told what comes of it, unless it was recalled."""
 
     def __init__(
-        self, store: Store, outage: Outage, landed: Callable[[Flight, ExchangeReply | Exception], None]
+        self,
+        store: Store,
+        outage: Outage,
+        leases: Leases,
+        landed: Callable[[Flight, ExchangeReply | Exception], None],
     ) -> None:
         self.jobs = 0
         """Slots that it may fill; 0 = none stands."""
         self.sender = Sender(outage)
         self._store = store
+        self._leases = leases
         self._landed = landed
         self._flight: Flight | None = None
 
@@ -60,6 +66,7 @@ class StandingClaim:
         ):
             return False
         self._flight, self.jobs = flight, request.jobs
+        self._leases.expect(exchange, after_s=block_s)
         return True
 
     def recall(self) -> Flight | None:

@@ -2,12 +2,12 @@
 
     1. wait until the engine has found nothing ready (`Engine.wait_drained`)
     2. block on the queue's marker for the drain delay: that is what a lost marker costs
-    3. the engine's claim behind the pop (`standing`) has found out what there is; where there is none:
+    3. the engine's claim behind the pop (`standing`) tells what there is; where no claim stood:
        popped the base marker, or nothing in time: the engine asks Redis for jobs
        popped the marker of a delayed job: nobody else will be woken for it, so the engine's timer is set
 
-A pop is never cancelled except by `interrupt` (close, pause). What it popped is then unknown, so the engine puts the
-marker back with its next exchange.
+A pop is never cancelled except by `interrupt` (close, pause, fewer slots). What it popped is then unknown, so the
+engine puts the marker back with its next exchange.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Waiter:
                 self._blocking = None
 
     def interrupt(self) -> None:
-        """Stop blocking: the engine is closing or was paused."""
+        """Stop blocking: the engine is closing, was paused, or has fewer slots now."""
         if self._blocking is not None:
             self._engine.recall()
             self._blocking.cancel()

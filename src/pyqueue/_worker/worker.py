@@ -188,7 +188,7 @@ class Worker(Generic[DataT, ResultT]):
         checked = WorkerOptions(concurrency=value).concurrency
         self._parts.slots.concurrency = checked
         self._parts.executor.resize(checked)
-        self._parts.engine.changed()
+        self._slots_changed()
 
     @property
     def prefetch(self) -> int:
@@ -199,7 +199,7 @@ class Worker(Generic[DataT, ResultT]):
     def prefetch(self, value: int) -> None:
         limiter = self.options.limiter
         self._parts.slots.prefetch = WorkerOptions(prefetch=value, limiter=limiter).prefetch
-        self._parts.engine.changed()
+        self._slots_changed()
 
     def health(self) -> snapshots.WorkerHealth:
         """How it is, and why it is idle. No round trip."""
@@ -339,6 +339,11 @@ class Worker(Generic[DataT, ResultT]):
         self._closed.set()
         self._parts.callbacks.emit("closed")
         await self._parts.callbacks.finish(_LISTENERS_S)
+
+    def _slots_changed(self) -> None:
+        if self._parts.engine.is_overbooked:
+            self._parts.waiter.interrupt()
+        self._parts.engine.changed()
 
     def _stop_claiming(self) -> None:
         self._parts.engine.hold_back(closing=True)
