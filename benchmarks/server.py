@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from signal import SIGINT, SIGTERM
 from types import TracebackType
 from typing import Final, Self
 
@@ -18,6 +23,23 @@ START_TIMEOUT_S: Final = 10
 PORT_ATTEMPTS: Final = 5
 #: FLUSHALL of a million jobs takes a while.
 REPLY_TIMEOUT_S: Final = 120
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Keep signals that end a run until the process that is being started is known, and can be ended, too."""
+    if threading.current_thread() is not threading.main_thread():  # where none arrive
+        yield
+        return
+    kept: list[int] = []
+    former = {number: signal.signal(number, lambda got, _: kept.append(got)) for number in (SIGINT, SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+        for got in kept[:1]:
+            signal.raise_signal(got)
 
 
 class RedisServer:
@@ -56,8 +78,9 @@ class RedisServer:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        # In a session of its own, which `benchmarks.priority` can favour.
-        self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, start_new_session=True)
+        with _signals_kept():
+            # In a session of its own, which `benchmarks.priority` can favour.
+            self._process = subprocess.Popen(self.command(), stdout=subprocess.DEVNULL, start_new_session=True)
         self.client = redis.Redis(port=self.port, socket_timeout=REPLY_TIMEOUT_S)
 
     @property

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 import anyio
 import pytest
 
 from benchmarks.results import load
+from benchmarks.server import RedisServer
 from pyqueue._store.adding import MAX_BULK_PART
 from tests.support.waiting import wait_until
 
@@ -68,6 +70,29 @@ def test_a_terminated_run_leaves_no_server_behind(tmp_path: Path) -> None:
         run.kill()
     assert not list(tmp_path.glob("pyqueue-bench-*"))
     assert not list(processes_in(tmp_path))
+
+
+@pytest.mark.needs_server
+def test_a_signal_while_the_server_is_being_started_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen[bytes]
+
+    def interrupted(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(start(*arguments, **options))
+        signal.raise_signal(signal.SIGTERM)
+        return started[0]
+
+    def end(*_: object) -> NoReturn:
+        raise SystemExit(1)
+
+    former = signal.signal(signal.SIGTERM, end)
+    try:
+        monkeypatch.setattr("benchmarks.server.subprocess.Popen", interrupted)
+        with pytest.raises(SystemExit):
+            RedisServer().__enter__()
+    finally:
+        signal.signal(signal.SIGTERM, former)
+    assert started[0].poll() is not None
 
 
 def processes_in(directory: Path) -> Iterator[Path]:
