@@ -41,7 +41,7 @@ from pyqueue._store.settling import (
     start_settle_and_claim,
 )
 from pyqueue._store.store import Store
-from pyqueue._worker.batch import MAX_CLAIMS, MAX_SUSPECTS, Exchange, Situation, plan, share
+from pyqueue._worker.batch import MAX_SUSPECTS, Exchange, Situation, plan, share
 from pyqueue._worker.confirmations import Confirmations
 from pyqueue._worker.events import Callbacks
 from pyqueue._worker.flights import Flight, Flights, Landing
@@ -165,15 +165,15 @@ class Engine:
         Whatever the pop brings is then the claim's business. False if none was sent: what is not settled or not landed
         is active in Redis and has no slot here, and what will be due soon would find the slots reserved.
         """
-        jobs = min(self._free_slots(None), MAX_CLAIMS)
-        if jobs <= 0 or self.unsettled or self._landings or self.supply.is_ready or self._is_held_back():
+        if self.unsettled or self._landings or self.supply.is_ready or self.supply.rings_in_s <= block_s + OVERDUE_S:
             return False
-        if self.supply.rings_in_s <= block_s + OVERDUE_S:
+        planned = plan(self._situation(None, self._free_slots(None))._replace(is_ready=True))
+        if planned is None or not planned.claim:
             return False
-        suspects = max(0, MAX_SUSPECTS - self._slots.suspects)
-        if not self._standing.send(self._claim.sized(jobs, self._claims, suspects), link, block_s):
+        request = self._claim.sized(planned.claim, self._claims, planned.suspects)
+        if not self._standing.send(request, link, block_s):
             return False
-        self._claims += jobs
+        self._claims += planned.claim
         self._look_for_work()
         return True
 
