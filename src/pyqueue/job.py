@@ -6,7 +6,7 @@ object changes them. Verbs are one call of `_store` each. Made by `Queue`, its v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast
 
@@ -35,8 +35,19 @@ if TYPE_CHECKING:
 else:
     removing = LazyModule("pyqueue._store.removing")
 
-_DEFAULT_VERDICTS: Final = Verdicts()
-_NO_CLAIM: Final = ClaimRequest(0, "")
+
+class Terms(NamedTuple):
+    """How jobs that were fetched under a token end: what all jobs of one worker have in common."""
+
+    verdicts: Verdicts = Verdicts()
+    """What their ends mean."""
+    claim: ClaimRequest = ClaimRequest(0, "")
+    """How the worker takes the next job, token and count aside."""
+    progressed: Callable[[Job[Any, Any], Any], None] = lambda job, progress: None
+    """Hears of progress that a job has stored."""
+
+
+_BY_HAND: Final = Terms()
 
 
 class Fetched(NamedTuple, Generic[DataT, ResultT]):
@@ -53,22 +64,14 @@ class Fetched(NamedTuple, Generic[DataT, ResultT]):
 class Job(ChildVerbs[DataT, ResultT]):
     """One job of a queue. Read attributes; await verbs. Verbs raise the `JobError` that names why they were refused."""
 
-    __slots__ = ("_claim", "_verdicts")
+    __slots__ = ("_terms",)
 
     def __init__(
-        self,
-        store: Store,
-        job_id: str,
-        fields: dict[str, Raw],
-        *,
-        token: str = "",
-        verdicts: Verdicts = _DEFAULT_VERDICTS,
-        claim: ClaimRequest = _NO_CLAIM,
+        self, store: Store, job_id: str, fields: dict[str, Raw], token: str = "", terms: Terms = _BY_HAND
     ) -> None:
-        """Made by the library. `claim`: how the worker that fetched the job takes the next, token and count aside."""
-        super().__init__(store, job_id, fields, token=token)
-        self._verdicts = verdicts
-        self._claim = claim
+        """Made by the library. `terms` are those of the worker that fetched the job."""
+        super().__init__(store, job_id, fields, token)
+        self._terms = terms
 
     async def state(self) -> JobState:
         """Where it is now. One round trip, O(log n); O(n) in the wait list for a job waiting there."""
@@ -95,6 +98,7 @@ class Job(ChildVerbs[DataT, ResultT]):
         encoded = payload.encode(progress, what="progress")
         await changing.update_progress(self._store, self.id, encoded)
         self._fields[Field.PROGRESS] = encoded
+        self._terms.progressed(self, progress)
 
     async def update_data(self, data: DataT) -> None:
         """Replace its data, any JSON value. One round trip."""
@@ -179,7 +183,7 @@ class Job(ChildVerbs[DataT, ResultT]):
         self, value: ResultT, token: str | None = None, *, fetch_next: bool = False
     ) -> Fetched[DataT, ResultT]:
         """Complete it with a return value. Raises LockError, PendingChildren, FailedChildren. One round trip."""
-        return await self._settle(self._verdicts.completed(self, value), token, "move_to_completed", fetch_next)
+        return await self._settle(self._terms.verdicts.completed(self, value), token, "move_to_completed", fetch_next)
 
     async def move_to_failed(
         self, error: BaseException | str, token: str | None = None, *, fetch_next: bool = False
@@ -187,7 +191,7 @@ class Job(ChildVerbs[DataT, ResultT]):
         """Fail this run: it is retried as its options say, or fails for good. Raises LockError. One round trip."""
         if isinstance(error, str):
             error = Exception(error)
-        return await self._settle(await self._verdicts.failed(self, error), token, "move_to_failed", fetch_next)
+        return await self._settle(await self._terms.verdicts.failed(self, error), token, "move_to_failed", fetch_next)
 
     async def move_to_delayed(
         self,
@@ -228,7 +232,7 @@ class Job(ChildVerbs[DataT, ResultT]):
         self, outcome: Outcome, token: str | None, command: str, fetch_next: bool = False
     ) -> ExchangeReply:
         token = self.token if token is None else token
-        claim = self._claim._replace(jobs=int(fetch_next), token=token)
+        claim = self._terms.claim._replace(jobs=int(fetch_next), token=token)
         reply = await settle_and_claim(self._store, [Settlement(self.id, token, outcome)], claim)
         code = reply.codes[0]
         if isinstance(code, str):
@@ -239,11 +243,4 @@ class Job(ChildVerbs[DataT, ResultT]):
         return reply
 
     def _following(self, claimed: Claimed) -> Job[DataT, ResultT]:
-        return Job(
-            self._store,
-            claimed.job_id,
-            claimed.fields,
-            token=claimed.token,
-            verdicts=self._verdicts,
-            claim=self._claim,
-        )
+        return Job(self._store, claimed.job_id, claimed.fields, claimed.token, self._terms)

@@ -135,7 +135,10 @@ class Queue(Generic[DataT, ResultT]):
         """
         row = self._encode(name, data, _one_of(options, option_fields))
         reply = await self._reply(self._buffer.add([row], weight(row)))
-        return self._job(row, reply.results[0], reply.now_ms)
+        result = reply.results[0]
+        if not isinstance(result, Added):
+            raise result
+        return self._job(row, result, reply.now_ms)
 
     async def add_bulk(self, specs: Iterable[JobSpec[DataT] | Mapping[str, Any]]) -> list[Job[DataT, ResultT]]:
         """Add many jobs in order: `JobSpec`s, or dictionaries with `name`, `data` and `opts`.
@@ -298,11 +301,9 @@ class Queue(Generic[DataT, ResultT]):
             for row, result in zip(rows, reply.results, strict=True)
         ]
 
-    def _job(self, row: AddRow, result: Added | PyqueueError, now_ms: int) -> Job[DataT, ResultT]:
-        if not isinstance(result, Added):
-            raise result
-        job: Job[DataT, ResultT] = Job(self._store, result.job_id, added_fields(row, now_ms))
-        job.add_status = result.status
+    def _job(self, row: AddRow, added: Added, now_ms: int) -> Job[DataT, ResultT]:
+        job: Job[DataT, ResultT] = Job(self._store, added.job_id, added_fields(row, now_ms))
+        job.add_status = added.status
         return job
 
     async def _describe(self, timeout_s: float | None = None) -> None:

@@ -46,7 +46,7 @@ async def complete(session: Session, op: Op) -> Any:
 
 async def fail(session: Session, op: Op) -> Any:
     job, error = await session.held_job(op), scripted_error(op)
-    outcome = await job._verdicts.failed(job, error)
+    outcome = await job._terms.verdicts.failed(job, error)
     delay_ms = outcome.delay_ms if isinstance(outcome, Retried) else None
     # BullMQ never fetches with an immediate retry, and tells nothing but a job with a later one.
     fetches = bool(op.get("fetchNext")) and delay_ms != 0

@@ -31,6 +31,7 @@ from pyqueue._store.settling import (
     settle_and_claim,
 )
 from pyqueue.errors import CODES, JobError, StaleExchange
+from pyqueue.job import Terms
 from pyqueue.outcomes import (
     KEEP_ALL,
     Completed,
@@ -300,7 +301,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Claim one job by hand."""
         request = ClaimRequest(1, token, lock_ms=LOCK_MS)
         reply = await settle_and_claim(self.store, [], request)
-        return next((Job(self.store, c.job_id, c.fields, token=token, claim=request) for c in reply.claimed), None)
+        return next((Job(self.store, c.job_id, c.fields, token, Terms(claim=request)) for c in reply.claimed), None)
 
 
 _PLACE_OF: Final = {

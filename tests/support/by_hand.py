@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyqueue._store.settling import ClaimRequest, settle_and_claim
-from pyqueue.job import Job
+from pyqueue.job import Job, Terms
 from pyqueue.queue import Queue
 
 
@@ -15,7 +15,7 @@ async def take(queue: Queue[Any, Any], token: str = "t", *, lock_ms: int = 30_00
     reply = await settle_and_claim(queue._store, [], request)
     assert reply.claimed, "no job to take"
     claimed = reply.claimed[0]
-    return Job(queue._store, claimed.job_id, claimed.fields, token=claimed.token, claim=request)
+    return Job(queue._store, claimed.job_id, claimed.fields, claimed.token, Terms(claim=request))
 
 
 async def complete(queue: Queue[Any, Any], value: Any = None) -> Job[Any, Any]:

@@ -11,10 +11,8 @@ import pytest
 
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.keys import QueueKeys
-from pyqueue._store.settling import Claimed, ClaimRequest
 from pyqueue._store.store import Store
 from pyqueue._worker.context import Context
-from pyqueue._worker.events import Callbacks
 from pyqueue._worker.executor import Executor, inspect_processor
 from pyqueue._worker.held import CancelReason, Held
 from pyqueue._worker.running_job import RunningJob
@@ -29,9 +27,7 @@ def held(**fields: str) -> Held:
     """A claimed job without Redis behind it."""
     store = Store(Connection.open("memory://executor").commands, QueueKeys("bull", "q"))
     stored: Any = {"name": "x", "data": "1", "opts": "{}", **fields}
-    claimed, claim = Claimed("7", "t", stored), ClaimRequest(0, "t")
-    job = RunningJob(store, claimed, verdicts=Verdicts(), claim=claim, callbacks=Callbacks("w"))
-    return Held(job, time.monotonic() + 60)
+    return Held(RunningJob(store, "7", stored, "t"), time.monotonic() + 60)
 
 
 async def run(processor: Any, one: Held) -> list[BaseException]:

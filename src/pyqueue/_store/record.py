@@ -80,9 +80,10 @@ class AddRow(NamedTuple):
 
 
 class Template(NamedTuple):
-    """Encoded options, for many jobs with the same ones: a row without name and data, and the limit of its data."""
+    """Encoded options, for many jobs with the same ones."""
 
-    row: AddRow
+    row_end: tuple[str | int, ...]
+    """The fields of a row that follow its data and name."""
     size_limit: int | None
 
 
@@ -107,9 +108,10 @@ def encode_job(
     template = (
         _NO_OPTIONS if options is None else options if isinstance(options, Template) else encode_template(options)
     )
+    check_job_name(name)
     text = payload.encode(data, strict_ints=strict_ints)
-    payload.check_size(text, check_job_name(name), template.size_limit)
-    row = AddRow._make((text, name, *template.row[2:]))
+    payload.check_size(text, name, template.size_limit)
+    row = AddRow._make((text, name, *template.row_end))
     return row._replace(placement=placement) if placement else row
 
 
@@ -129,21 +131,24 @@ def encode_template(options: JobOptions) -> Template:
         parent="" if parent is None else encode_parent(parent, options),
         dedup="" if dedup is None else _json(_camel_fields(dedup)),
     )
-    return Template(row, options.size_limit)
+    return Template(row[2:], options.size_limit)
 
 
 def added_fields(row: AddRow, now_ms: int) -> dict[str, Raw]:
-    """The fields that a script stores for a new job."""
+    """The fields that a script stores for a new job, without those that are 0."""
+    data, name, opts, _, timestamp_ms, delay_ms, priority, _, parent_key, parent, _ = row
     fields: dict[str, Raw] = {
-        Field.NAME: row.name,
-        Field.DATA: row.data,
-        Field.OPTIONS: row.opts,
-        Field.TIMESTAMP: str(row.timestamp_ms or now_ms),
-        Field.DELAY: str(row.delay_ms),
-        Field.PRIORITY: str(row.priority),
+        Field.NAME: name,
+        Field.DATA: data,
+        Field.OPTIONS: opts,
+        Field.TIMESTAMP: str(timestamp_ms or now_ms),
     }
-    if row.parent:
-        fields |= {Field.PARENT_KEY: row.parent_key, Field.PARENT: row.parent}
+    if delay_ms:
+        fields[Field.DELAY] = str(delay_ms)
+    if priority:
+        fields[Field.PRIORITY] = str(priority)
+    if parent:
+        fields |= {Field.PARENT_KEY: parent_key, Field.PARENT: parent}
     return fields
 
 

@@ -29,7 +29,7 @@ class Snapshot(Generic[DataT, ResultT]):
 
     __slots__ = ("_data", "_fields", "_options", "_store", "add_status", "id", "token")
 
-    def __init__(self, store: Store, job_id: str, fields: dict[str, Raw], *, token: str = "") -> None:
+    def __init__(self, store: Store, job_id: str, fields: dict[str, Raw], token: str = "") -> None:
         """Made by the library. `fields`: the hash; kept and not copied."""
         self.id: Final = job_id
         """Its id, unique in the queue."""

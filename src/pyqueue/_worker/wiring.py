@@ -9,6 +9,7 @@ import asyncio
 import base64
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -33,6 +34,7 @@ from pyqueue._worker.running_job import RunningJob
 from pyqueue._worker.slots import Slots
 from pyqueue._worker.stalled import StalledCheck
 from pyqueue._worker.waiter import Waiter
+from pyqueue.job import Terms
 from pyqueue.options import WorkerOptions
 from pyqueue.types import Clock
 from pyqueue.verdict import Verdicts
@@ -74,6 +76,7 @@ class Parts:
             options.remove_on_complete, options.remove_on_fail, options.backoffs, options.max_started_attempts
         )
         self._claim = claim_request(worker_id, options)
+        self._terms = Terms(self.verdicts, self._claim, partial(self.callbacks.emit, "progress"))
         self._jobs = Store(connection.commands, keys, clock)
         self._exchanges = Store(self.lanes[0], keys, clock)
         self.executor = Executor(call, self.verdicts, stop, worker_name=options.name, threads=options.concurrency)
@@ -193,7 +196,8 @@ class Parts:
         self.confirmations.locks_lost(gone)
 
     def _make_job(self, claimed: Claimed) -> RunningJob:
-        return RunningJob(self._jobs, claimed, verdicts=self.verdicts, claim=self._claim, callbacks=self.callbacks)
+        job_id, token, fields = claimed
+        return RunningJob(self._jobs, job_id, fields, token, self._terms)
 
     def _describe(self, task: asyncio.Task[Any] | None) -> str:
         held = self.slots.job_of(task)
