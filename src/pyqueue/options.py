@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, Val
 
 from pyqueue.durations import milliseconds
 from pyqueue.errors import ConfigurationError
-from pyqueue.names import check_job_id, check_prefix, check_text, check_worker_name
+from pyqueue.names import check_job_id, check_job_name, check_prefix, check_text, check_worker_name
 from pyqueue.types import BackoffStrategy
 from pyqueue.validation import (
     Age,
@@ -355,7 +355,7 @@ class JobSpec(Generic[DataT]):
                 raise unknown_option(str(key), ("name", "data", "opts"), {})
         options = value.get("options", value.get("opts"))
         data = value["data"] if "data" in value else _no_data()
-        name: Any = value.get("name")  # checked with those of specs
+        name = check_job_name(value.get("name"))
         return cls(name, data, None if options is None else JobOptions.model_validate(options))
 
 

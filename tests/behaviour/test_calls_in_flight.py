@@ -190,12 +190,12 @@ async def test_a_job_that_runs_again_after_a_cut_has_not_lost_its_lock(
 
 async def cut_between_two(worker: Any, proxy: Proxy, *, times: int, ended: Any) -> None:
     """Lose the replies to two exchanges that Redis has applied, and break their connection."""
-    engine = worker._parts.engine
-    launch = engine._launch
+    dispatch = worker._parts.engine._dispatch
+    launch = dispatch.launch
 
     def watch(flight: Any) -> Any:
         launched = launch(flight)
-        if len(engine._flying) == 2 and armed:
+        if len(dispatch.flying) == 2 and armed:
             armed.clear()
             proxy.mode = Mode.LOSE_REPLIES
             asyncio.get_running_loop().call_later(0.1, restore)
@@ -207,7 +207,7 @@ async def cut_between_two(worker: Any, proxy: Proxy, *, times: int, ended: Any) 
         done.set()
 
     armed: list[bool] = []
-    engine._launch = watch
+    dispatch.launch = watch
     for _ in range(times):
         done = asyncio.Event()
         armed.append(True)

@@ -57,7 +57,7 @@ class Bed:
     async def is_idle(self, worker: Worker[Any, Any]) -> None:
         """Wait until the worker waits for jobs, and the server knows."""
         engine = worker._parts.engine
-        await wait_until(lambda: engine.is_blocking and not engine._flying)
+        await wait_until(lambda: engine.is_blocking and not engine._dispatch.flying)
 
         async def is_blocked() -> bool:
             info = await self.queue._store.commands.execute("INFO", "clients")
@@ -167,7 +167,7 @@ async def test_what_a_leaving_worker_has_popped_is_left_to_another(
         async with anyio.create_task_group() as group:
             if is_closed:
                 group.start_soon(leaving.close)
-                await wait_until(lambda: leaving._parts.engine.is_closing)
+                await wait_until(lambda: leaving._parts.engine.agenda.is_closing)
             else:
                 leaving.pause()
             proxy.mode = Mode.PASS

@@ -154,8 +154,7 @@ class Worker(Generic[DataT, ResultT]):
 
     def resume(self) -> None:
         """Claim jobs again."""
-        self._parts.engine.is_paused = False
-        self._parts.engine.supply.wake()
+        self._parts.engine.resume()
 
     async def wait_idle(self) -> None:
         """Wait until no job is in this worker's hands: none runs, and every outcome is stored."""
@@ -176,7 +175,7 @@ class Worker(Generic[DataT, ResultT]):
     @property
     def is_paused(self) -> bool:
         """Whether this worker is paused; a paused queue is `queue.is_paused()`."""
-        return self._parts.engine.is_paused
+        return self._parts.engine.agenda.is_paused
 
     @property
     def concurrency(self) -> int:
@@ -207,9 +206,9 @@ class Worker(Generic[DataT, ResultT]):
         state = self._state()
         return snapshots.WorkerHealth(
             state=state,
-            reason=engine.why_idle() if state == "running" else f"the worker is {state}",
+            reason=engine.agenda.why_idle() if state == "running" else f"the worker is {state}",
             is_connected=engine.was_connected and not parts.outage.is_down,
-            is_paused=engine.is_paused,
+            is_paused=engine.agenda.is_paused,
             running=parts.slots.running,
             concurrency=parts.slots.concurrency,
             prefetched=parts.slots.waiting,
@@ -341,7 +340,7 @@ class Worker(Generic[DataT, ResultT]):
         await self._parts.callbacks.finish(_LISTENERS_S)
 
     def _slots_changed(self) -> None:
-        if self._parts.engine.is_overbooked:
+        if self._parts.engine.agenda.is_overbooked:
             self._parts.waiter.interrupt()
         self._parts.engine.changed()
 

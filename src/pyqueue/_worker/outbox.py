@@ -1,0 +1,68 @@
+"""What a worker has to tell Redis: outcomes, in the order in which jobs ended, and claimed jobs that go back.
+
+Data and their order: the engine sends. Outcomes are here until a reply confirms them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from pyqueue._worker.held import Held
+from pyqueue.outcomes import RateLimited, Returned
+
+
+class Outbox:
+    """Outcomes of one worker that Redis has not confirmed."""
+
+    __slots__ = ("_travelling", "alone", "closes_limit", "returning", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Held] = deque()
+        """Outcomes to be sent."""
+        self.returning: list[Held] = []
+        """Claimed jobs to be given back, the next one first."""
+        self.alone = 0
+        """So many outcomes are to be sent one by one, because something in a batch could not be sent."""
+        self.closes_limit = False
+        """An outcome that is to be sent closes the rate limit."""
+        self._travelling = 0
+
+    @property
+    def unconfirmed(self) -> int:
+        """Jobs that have ended or are to go back, and are still active in Redis as far as we know."""
+        return len(self.waiting) + len(self.returning) + self._travelling
+
+    def give_back(self, jobs: Sequence[Held], *, are_last: bool) -> None:
+        """Return jobs that have not started to the front of their line, each in front of the one after it.
+
+        Not before the last of them is known: what a claim in flight brings goes back first, because it goes behind.
+        """
+        self.returning += jobs
+        if are_last:
+            for held in reversed(self.returning):
+                held.outcome = Returned()
+                self.waiting.append(held)
+            self.returning.clear()
+
+    def take(self, count: int) -> list[Held]:
+        """The next batch; it travels until it has `arrived`."""
+        batch = [self.waiting.popleft() for _ in range(count)]
+        self._travelling += count
+        if self.closes_limit:
+            self.closes_limit = _any_limit(self.waiting)
+        return batch
+
+    def arrived(self, batch: Sequence[Held]) -> None:
+        """A batch travels no more."""
+        self._travelling -= len(batch)
+
+    def send_again(self, batch: Sequence[Held]) -> None:
+        """These go before all others."""
+        if batch:
+            self.waiting.extendleft(reversed(batch))
+            self.closes_limit |= _any_limit(batch)
+
+
+def _any_limit(outcomes: Sequence[Held] | deque[Held]) -> bool:
+    return any(type(held.outcome) is RateLimited for held in outcomes)
