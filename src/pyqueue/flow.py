@@ -30,12 +30,13 @@ from pyqueue._store.adding import Added, AddReply, AddStatus
 from pyqueue._store.coalescing import AddBuffer
 from pyqueue._store.flows import MAX_NODES, FlowRow, NodeSkipped, StageReply, add_flow
 from pyqueue._store.listening import FinishListener
+from pyqueue._store.producer import ADD_DEADLINE_S, ADD_TRY_S
 from pyqueue._store.sender import Sender
 from pyqueue._store.store import Store
 from pyqueue.errors import AddOutcomeUnknown, BulkAddError, PyqueueError
 from pyqueue.names import check_prefix, check_queue_name
 from pyqueue.options import JobOptions, QueueOptions
-from pyqueue.queue import ADD_DEADLINE_S, ADD_TRY_S, ConnectionSource
+from pyqueue.queue import ConnectionSource
 from pyqueue.types import SERVER_CLOCK, Clock
 
 __all__ = ["FlowJob", "FlowProducer", "JobNode"]

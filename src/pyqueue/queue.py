@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeAlias, TypeVar, Unpack
 
@@ -20,22 +18,21 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.connection import CHECK_AFTER_S, AnyRedis, Connection
 from pyqueue._redis.keys import QueueKeys
-from pyqueue._redis.links import Link
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.replies import number
 from pyqueue._store import controlling, inspecting
-from pyqueue._store.adding import MAX_ADDS, Added, AddReply, add_jobs, parts, start_add_jobs, weight
-from pyqueue._store.coalescing import AddBuffer, Answer
+from pyqueue._store.adding import Added, AddReply, parts, weight
+from pyqueue._store.coalescing import Answer
 from pyqueue._store.listening import FinishListener, publish_event
+from pyqueue._store.producer import Producer
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
-from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
+from pyqueue._store.sender import MAX_IN_FLIGHT
 from pyqueue._store.store import Store
 from pyqueue.errors import AddOutcomeUnknown, BulkAddError, ConfigurationError, PyqueueError
 from pyqueue.job import Job
 from pyqueue.names import check_queue_name, check_text
 from pyqueue.options import JobOptionFields, JobOptions, JobSpec, QueueOptionFields, QueueOptions, merge_options
 from pyqueue.types import SERVER_CLOCK, Clock
-from pyqueue.version import VERSION
 from pyqueue.views.jobs import Jobs, Progress
 from pyqueue.views.limits import CurrentLimits, Limits, limits_of
 from pyqueue.views.metrics import Metrics
@@ -47,10 +44,6 @@ ResultT = TypeVar("ResultT")
 ConnectionSource: TypeAlias = "str | AnyRedis | Connection | None"
 """A URL (None: redis://localhost:6379), or a `redis.asyncio` client, which stays the caller's."""
 
-#: An add returns or raises within this time. Producers are request handlers: somebody waits for them.
-ADD_DEADLINE_S: Final = 9.5
-#: One try of an add: a connection that has fallen silent is given up early enough for another try.
-ADD_TRY_S: Final = 4.0
 #: Jobs that one call removes: a tenth of 2 ms of Redis' time, because the machine can make it several times as long.
 _SLICE: Final = 25
 #: Ids that one call moves back from where old versions put them; only the ids are touched.
@@ -101,9 +94,14 @@ class Queue(Generic[DataT, ResultT]):
             Outage(f"results of {self.name}: {self._connection.url_safe}"),
         )
         self._store = Store(self._connection.commands, keys, clock, self._finishes)
-        self._sender = Sender(Outage(f"queue {self.name}: {self._connection.url_safe}"), lanes=MAX_IN_FLIGHT)
-        self._buffer: AddBuffer[AddRow] = AddBuffer(partial(_AddCall, self), limit=MAX_ADDS)
-        self._is_described = self.options.skip_metas_update
+        self._producer = Producer(
+            self._store,
+            Outage(f"queue {self.name}: {self._connection.url_safe}"),
+            max_events=self.options.max_len_events,
+            is_described=self.options.skip_metas_update,
+            described=self._described,
+        )
+        self._buffer = self._producer.buffer
         self._timer: asyncio.TimerHandle | None = None
         self._check: asyncio.Task[None] | None = None
         defaults = self.options.default_job_options
@@ -171,12 +169,12 @@ class Queue(Generic[DataT, ResultT]):
 
         Jobs that a worker runs, or has claimed ahead (`prefetch`), finish.
         """
-        await self._describe()
+        await self._producer.describe()
         await controlling.pause(self._store)
 
     async def resume(self) -> None:
         """Let workers start jobs again. One round trip; more if an old version of BullMQ set many jobs aside."""
-        await self._describe()
+        await self._producer.describe()
         is_first = True
         while await controlling.resume(self._store, is_first=is_first, limit=_RESUME_SLICE):
             is_first = False
@@ -202,7 +200,7 @@ class Queue(Generic[DataT, ResultT]):
 
         Returns how many. Jobs added meanwhile may be removed, too. At least one round trip per state, one per 25 jobs.
         """
-        await self._describe()
+        await self._producer.describe()
         removed = 0
         for place in ("wait", "paused", "delayed", "prioritized") if delayed else ("wait", "paused", "prioritized"):
             removed = await self._drain_place(place, removed, progress)
@@ -222,7 +220,9 @@ class Queue(Generic[DataT, ResultT]):
             if progress is not None:
                 progress(total)
         await self._forget_senders()
-        self._is_described = self.options.skip_metas_update  # its settings went, too: the next use writes them anew
+        self._producer.is_described = (
+            self.options.skip_metas_update
+        )  # its settings went, too: the next use writes them anew
         return total
 
     async def trim_events(self, max_events: int) -> int:
@@ -306,14 +306,7 @@ class Queue(Generic[DataT, ResultT]):
         job.add_status = added.status
         return job
 
-    async def _describe(self, timeout_s: float | None = None) -> None:
-        """Write the queue's settings, once."""
-        if self._is_described:
-            return
-        await controlling.write_meta(
-            self._store, max_events=self.options.max_len_events, version=f"pyqueue:{VERSION}", timeout_s=timeout_s
-        )
-        self._is_described = True
+    def _described(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(CHECK_AFTER_S, self._check_server)
 
     def _check_server(self) -> None:
@@ -338,57 +331,6 @@ class Queue(Generic[DataT, ResultT]):
         cursor = await controlling.forget_senders(self._store, 0, limit=1000)
         while cursor:
             cursor = await controlling.forget_senders(self._store, cursor, limit=1000)
-
-
-class _AddCall:
-    """One call of a queue's buffer, sent again with the same number after a lost reply.
-
-    Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
-    """
-
-    __slots__ = ("_began", "_deadline", "_link", "_number", "_queue", "_rows")
-
-    def __init__(self, queue: Queue[Any, Any], rows: Sequence[AddRow], since: float) -> None:
-        self._queue = queue
-        self._rows = rows
-        self._deadline = since + ADD_DEADLINE_S
-        self._number = queue._sender.next_number()
-        self._began: float | None = None
-        self._link: Link | None = None
-
-    @property
-    def is_followable(self) -> bool:
-        return self._link is not None and self._link.is_followable
-
-    def launch(self, told: Callable[[AddReply | Exception], None], behind: _AddCall | None) -> bool:
-        queue, sender = self._queue, self._queue._sender
-        if not (queue._is_described and sender.is_up):
-            return False
-        self._began = time.monotonic()
-        self._link = start_add_jobs(
-            queue._store,
-            self._rows,
-            told,
-            sender=sender.name_of(self._number),
-            sequence=self._number,
-            timeout_s=ADD_TRY_S,
-            behind=None if behind is None else behind._link,
-        )
-        return self._link is not None
-
-    async def send(self, failure: Exception | None) -> AddReply:
-        left_s = self._deadline - time.monotonic()
-        return await self._queue._sender.send(
-            self._try, number=self._number, failure=failure, began=self._began, timeout_s=left_s
-        )
-
-    async def _try(self, sender: str, sequence: int) -> AddReply:
-        # The connection keeps the bound of a try, which is a third of the cost of a timer around it.
-        queue = self._queue
-        until = time.monotonic() + queue._sender.bound_s(ADD_TRY_S, self._deadline)
-        await queue._describe(until - time.monotonic())
-        left_s = max(0.0, until - time.monotonic())
-        return await add_jobs(queue._store, self._rows, sender=sender, sequence=sequence, timeout_s=left_s)
 
 
 async def _is_answered(answers: Sequence[Answer]) -> bool:

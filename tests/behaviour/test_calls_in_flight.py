@@ -17,8 +17,8 @@ import pytest
 import redis
 
 from pyqueue import BulkAddError, Job, JobOptions, JobSpec, Queue, Worker
-from pyqueue import queue as queue_module
 from pyqueue._redis.scripts import load
+from pyqueue._store import producer as producer_module
 from pyqueue._store.adding import MAX_BULK_PART, add_jobs
 from pyqueue._store.record import encode_job
 from pyqueue._store.settling import recover_stalled
@@ -75,8 +75,8 @@ async def test_a_cancelled_bulk_leaves_no_error_that_nobody_retrieves(
     proxy: Proxy, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
 
-    monkeypatch.setattr(queue_module, "ADD_DEADLINE_S", 1.0)
-    monkeypatch.setattr(queue_module, "ADD_TRY_S", 0.4)
+    monkeypatch.setattr(producer_module, "ADD_DEADLINE_S", 1.0)
+    monkeypatch.setattr(producer_module, "ADD_TRY_S", 0.4)
     complaints: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     async with Queue[int, None]("q", connection=proxy.url, prefix=prefix) as queue:
@@ -274,7 +274,7 @@ async def overtaking(
     server: RedisServer, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Queue[int, None]]:
     """A queue whose next call finds no script, which another producer loads before Redis gets the call behind it."""
-    launch = queue_module._AddCall.launch
+    launch = producer_module._AddCall.launch
     other = redis.Redis.from_url(server.url, decode_responses=True)
 
     def refused() -> int:
@@ -293,7 +293,7 @@ async def overtaking(
         await queue.add("first", 0)
         before = refused()
         other.script_flush()
-        monkeypatch.setattr(queue_module._AddCall, "launch", late)
+        monkeypatch.setattr(producer_module._AddCall, "launch", late)
         yield queue
     other.close()
     assert loaded

@@ -36,10 +36,10 @@ from pyqueue import (
     Unrecoverable,
     Worker,
 )
-from pyqueue import queue as queue_module
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.scripts import load
+from pyqueue._store import producer as producer_module
 from pyqueue._store.adding import MAX_BULK_PART, Added, add_jobs
 from pyqueue._store.record import encode_job
 from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
@@ -100,7 +100,7 @@ GIVE_UP_S: Final = 1.0
 async def direct(server: RedisServer, prefix: str) -> AsyncIterator[AnyQueue]:
     """A queue with a clock that stands still, reached without the proxy."""
     async with Queue[Any, Any]("q", connection=server.url, prefix=prefix, clock=FixedClock()) as queue:
-        queue._sender.uuid = "producer"
+        queue._producer.sender.uuid = "producer"
         yield queue
 
 
@@ -108,7 +108,7 @@ async def direct(server: RedisServer, prefix: str) -> AsyncIterator[AnyQueue]:
 async def sound(server: RedisServer, prefix: str) -> AsyncIterator[AnyQueue]:
     """The same in another database, for comparison."""
     async with Queue[Any, Any]("q", connection=server.url[:-1] + "1", prefix=prefix, clock=FixedClock()) as queue:
-        queue._sender.uuid = "producer"
+        queue._producer.sender.uuid = "producer"
         yield queue
 
 
@@ -420,9 +420,11 @@ async def test_an_add_that_arrives_late_is_not_stored_again(
     """The network holds an add back, its producer sends it again over another path, and goes on."""
     proxy.mode = Mode.LATE
     adding = asyncio.create_task(queue.add("job"))
-    await wait_until(lambda: queue._sender._outage.is_down)
+    await wait_until(lambda: queue._producer.sender._outage.is_down)
     rows = [encode_job("job", {})]
-    first = await add_jobs(direct._store, rows, sender=queue._sender.uuid, sequence=queue._sender._sequence)
+    first = await add_jobs(
+        direct._store, rows, sender=queue._producer.sender.uuid, sequence=queue._producer.sender._sequence
+    )
     await client.config_resetstat()
 
     proxy.mode = Mode.PASS
@@ -436,8 +438,8 @@ async def test_an_add_that_arrives_late_is_not_stored_again(
 @pytest.fixture
 def short_deadline(monkeypatch: pytest.MonkeyPatch) -> float:
     """Adds have half a second instead of ten."""
-    monkeypatch.setattr(queue_module, "ADD_DEADLINE_S", 0.5)
-    monkeypatch.setattr(queue_module, "ADD_TRY_S", 0.2)
+    monkeypatch.setattr(producer_module, "ADD_DEADLINE_S", 0.5)
+    monkeypatch.setattr(producer_module, "ADD_TRY_S", 0.2)
     return 0.5
 
 

@@ -24,8 +24,8 @@ from pyqueue import (
     Queue,
     RedisRefused,
 )
-from pyqueue import queue as queue_module
 from pyqueue._redis.connection import Connection
+from pyqueue._store import producer as producer_module
 from pyqueue._store.sender import MAX_IN_FLIGHT
 from pyqueue.queue import ConnectionSource
 from tests.support.proxy import Mode, Proxy
@@ -151,7 +151,7 @@ async def test_what_joins_a_call_that_left_at_once_need_not_wait_for_its_reply(
     async def are_two_sent() -> bool:
         return await script_calls(client) == MAX_IN_FLIGHT == 2
 
-    await wait_until(are_two_sent, queue_module.ADD_TRY_S / 2)  # before the first would be sent again
+    await wait_until(are_two_sent, producer_module.ADD_TRY_S / 2)  # before the first would be sent again
     proxy.mode = Mode.PASS
 
     assert [job.id for job in await asyncio.gather(*adding)] == ["32", "33", "34"]
@@ -276,7 +276,7 @@ async def test_jobs_whose_reply_or_request_was_lost_are_stored_once(
 ) -> None:
     proxy.mode = mode
     adding = [asyncio.create_task(unsteady.add("a", number)) for number in range(5)]
-    await wait_until(lambda: unsteady._sender._outage.is_down)
+    await wait_until(lambda: unsteady._producer.sender._outage.is_down)
     proxy.mode = Mode.PASS
 
     jobs = await asyncio.gather(*adding)
@@ -306,7 +306,7 @@ async def test_a_close_that_is_cancelled_gives_up_a_call_that_was_launched(
 async def test_a_lost_reply_does_not_turn_an_own_id_into_a_duplicate(proxy: Proxy, unsteady: Queue[Any, Any]) -> None:
     proxy.mode = Mode.LOSE_REPLIES
     adding = asyncio.create_task(unsteady.add("a", job_id="x"))
-    await wait_until(lambda: unsteady._sender._outage.is_down)
+    await wait_until(lambda: unsteady._producer.sender._outage.is_down)
     proxy.mode = Mode.PASS
 
     assert (await adding).add_status is AddStatus.CREATED
@@ -316,7 +316,7 @@ async def test_a_lost_reply_does_not_turn_an_own_id_into_a_duplicate(proxy: Prox
 async def test_a_connection_that_stays_broken_ends_in_an_unknown_outcome(
     proxy: Proxy, unsteady: Queue[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "ADD_DEADLINE_S", 2 * DEADLINE_S)
+    monkeypatch.setattr(producer_module, "ADD_DEADLINE_S", 2 * DEADLINE_S)
     proxy.mode = Mode.SILENT
 
     with pytest.raises(AddOutcomeUnknown) as caught:
@@ -333,7 +333,7 @@ async def test_a_connection_that_stays_broken_ends_in_an_unknown_outcome(
 async def test_a_bulk_behind_a_broken_connection_is_stored_once(proxy: Proxy, unsteady: Queue[Any, Any]) -> None:
     proxy.mode = Mode.LOSE_REPLIES
     adding = asyncio.create_task(unsteady.add_bulk([JobSpec("a", number) for number in range(250)]))
-    await wait_until(lambda: unsteady._sender._outage.is_down)
+    await wait_until(lambda: unsteady._producer.sender._outage.is_down)
     proxy.mode = Mode.PASS
 
     jobs = await adding
@@ -375,7 +375,7 @@ async def test_a_close_that_is_cancelled_gives_up_what_redis_does_not_take(free_
 async def test_everybody_who_waits_in_an_outage_is_told_in_time(
     proxy: Proxy, unsteady: Queue[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "ADD_DEADLINE_S", 2 * DEADLINE_S)
+    monkeypatch.setattr(producer_module, "ADD_DEADLINE_S", 2 * DEADLINE_S)
     proxy.mode = Mode.SILENT
     started = time.monotonic()
 

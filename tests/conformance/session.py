@@ -87,8 +87,8 @@ class Session:
             given = QueueOptions.model_validate((self.spec.get("queueOpts") or {}).get(name) or {})
             options: Any = {**_given(given), "prefix": self.prefix}
             queue: Queue[Any, Any] = Queue(name, connection=self.connection, clock=self.clock, **options)
-            queue._sender = UnrecordedSender(Outage("conformance"))
-            await queue._describe()
+            queue._producer.sender = UnrecordedSender(Outage("conformance"))
+            await queue._producer.describe()
             self._queues[name] = queue
         return self._queues[name]
 

@@ -602,7 +602,7 @@ class Administering(QueueMachine):
     @initialize(given=st.lists(new_jobs, max_size=6))
     def begin(self, given: list[dict[str, Any]]) -> None:
         """Some jobs to work on, and the settings that a queue writes with its first command."""
-        self.run(self.queue._describe())
+        self.run(self.queue._producer.describe())
         if given:
             self.model.add([model_of(one) for one in given])
             self.run(self.queue.add_bulk(map(spec_of, given)))

@@ -1,0 +1,99 @@
+"""What a producer writes: the queue's settings, once, and jobs, joined into calls that are sent within a deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from pyqueue._redis.links import Link
+from pyqueue._redis.outage import Outage
+from pyqueue._store import controlling
+from pyqueue._store.adding import MAX_ADDS, AddReply, add_jobs, start_add_jobs
+from pyqueue._store.coalescing import AddBuffer
+from pyqueue._store.record import AddRow
+from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
+from pyqueue._store.store import Store
+from pyqueue.version import VERSION
+
+#: An add returns or raises within this time. Producers are request handlers: somebody waits for them.
+ADD_DEADLINE_S: Final = 9.5
+#: One try of an add: a connection that has fallen silent is given up early enough for another try.
+ADD_TRY_S: Final = 4.0
+
+
+class Producer:
+    """Adds jobs to one queue. `described` is called once the queue's settings were written."""
+
+    def __init__(
+        self, store: Store, outage: Outage, *, max_events: int, is_described: bool, described: Callable[[], None]
+    ) -> None:
+        self.store: Final = store
+        self.sender = Sender(outage, lanes=MAX_IN_FLIGHT)
+        self.buffer: Final[AddBuffer[AddRow]] = AddBuffer(partial(_AddCall, self), limit=MAX_ADDS)
+        """Where callers leave what they add, and get its answer."""
+        self.is_described = is_described
+        """Whether the settings need not be written any more."""
+        self._max_events = max_events
+        self._described = described
+
+    async def describe(self, timeout_s: float | None = None) -> None:
+        """Write the queue's settings, once. One round trip."""
+        if self.is_described:
+            return
+        version = f"pyqueue:{VERSION}"
+        await controlling.write_meta(self.store, max_events=self._max_events, version=version, timeout_s=timeout_s)
+        self.is_described = True
+        self._described()
+
+
+class _AddCall:
+    """One call of a producer's buffer, sent again with the same number after a lost reply.
+
+    Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
+    """
+
+    __slots__ = ("_began", "_deadline", "_link", "_number", "_producer", "_rows")
+
+    def __init__(self, producer: Producer, rows: Sequence[AddRow], since: float) -> None:
+        self._producer = producer
+        self._rows = rows
+        self._deadline = since + ADD_DEADLINE_S
+        self._number = producer.sender.next_number()
+        self._began: float | None = None
+        self._link: Link | None = None
+
+    @property
+    def is_followable(self) -> bool:
+        return self._link is not None and self._link.is_followable
+
+    def launch(self, told: Callable[[AddReply | Exception], None], behind: _AddCall | None) -> bool:
+        producer, sender = self._producer, self._producer.sender
+        if not (producer.is_described and sender.is_up):
+            return False
+        self._began = time.monotonic()
+        self._link = start_add_jobs(
+            producer.store,
+            self._rows,
+            told,
+            sender=sender.name_of(self._number),
+            sequence=self._number,
+            timeout_s=ADD_TRY_S,
+            behind=None if behind is None else behind._link,
+        )
+        return self._link is not None
+
+    async def send(self, failure: Exception | None) -> AddReply:
+        left_s = self._deadline - time.monotonic()
+        return await self._producer.sender.send(
+            self._try, number=self._number, failure=failure, began=self._began, timeout_s=left_s
+        )
+
+    async def _try(self, sender: str, sequence: int) -> AddReply:
+        # The connection keeps the bound of a try, which is a third of the cost of a timer around it.
+        producer = self._producer
+        until = time.monotonic() + producer.sender.bound_s(ADD_TRY_S, self._deadline)
+        await producer.describe(until - time.monotonic())
+        left_s = max(0.0, until - time.monotonic())
+        return await add_jobs(producer.store, self._rows, sender=sender, sequence=sequence, timeout_s=left_s)
