@@ -216,9 +216,16 @@ class WaitForChildren(Directive):
     """Run the job again when its children are done; at once if none is pending. No attempt is spent."""
 
     def __init__(self, *, child: Mapping[str, str] | None = None) -> None:
-        """`child` = `{"id": ..., "queue": "<prefix>:<queue>"}` waits only if that child is unfinished."""
+        """`child` = `{"id": ..., "queue": "<prefix>:<queue>"}` waits only if that child is unfinished.
+
+        Raises ValueError for what UTF-8 cannot encode.
+        """
         super().__init__(child)
         self.child_key = "" if child is None else f"{child['queue']}:{child['id']}"
+        try:
+            self.child_key.encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"child is {child!r}: a lone surrogate cannot be sent; remove it") from None
 
 
 class RateLimitJob(Directive):

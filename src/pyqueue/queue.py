@@ -220,9 +220,8 @@ class Queue(Generic[DataT, ResultT]):
             if progress is not None:
                 progress(total)
         await self._forget_senders()
-        self._producer.is_described = (
-            self.options.skip_metas_update
-        )  # its settings went, too: the next use writes them anew
+        # Its settings went, too: the next use writes them anew.
+        self._producer.is_described = self.options.skip_metas_update
         return total
 
     async def trim_events(self, max_events: int) -> int:

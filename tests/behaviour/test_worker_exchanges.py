@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from pyqueue import Job, JobState, Queue, Worker
+from pyqueue import Job, JobState, Queue, WaitForChildren, Worker
 from pyqueue._redis.connection import Connection
 from pyqueue._store import settling
 from tests.behaviour.conftest import AnyQueue, MakeWorker, StartWorker
@@ -244,3 +244,33 @@ async def test_a_close_waits_for_both_exchanges_in_flight(server: RedisServer, d
 
 async def _is_count(queue: AnyQueue, state: str, count: int) -> bool:
     return (await queue.jobs.counts())[JobState(state)] == count
+
+
+@pytest.mark.parametrize("company", [0, 1, 4])
+async def test_an_outcome_that_cannot_be_sent_is_let_go_and_the_worker_goes_on(
+    queue: AnyQueue, start_worker: StartWorker, company: int
+) -> None:
+    """It ends together with others, which are stored; its lock runs out."""
+    gate = asyncio.Event()
+    errors: list[Exception] = []
+
+    async def process(job: Job[Any, Any]) -> None:
+        if job.name != "later":
+            await gate.wait()
+        if job.name == "bad":
+            waits = WaitForChildren()
+            waits.child_key = "\udc80"  # no text that can be encoded
+            raise waits
+
+    await queue.add("bad")
+    others = [await queue.add("good") for _ in range(company)]
+    worker = await start_worker(process, concurrency=1 + company)
+    worker.on("error", errors.append)
+    await wait_until(lambda: worker.health().running == 1 + company)
+    gate.set()
+    await wait_until(lambda: len(errors) > 0)
+    later = [await queue.add("later") for _ in range(3)]
+    for job in (*others, *later):
+        await job.result(timeout=5)
+    assert [type(error) for error in errors] == [UnicodeEncodeError]
+    assert worker.health().unsettled == 0

@@ -15,6 +15,26 @@ from tests.support.jobs import stored
 pytestmark = pytest.mark.anyio
 
 
+async def test_progress_of_every_job_that_was_fetched_is_an_event_of_the_worker(
+    queue: AnyQueue, make_worker: MakeWorker
+) -> None:
+    """Also of one that came with the end of another."""
+    worker = make_worker()
+    heard: list[tuple[str, Any]] = []
+    worker.on("progress", lambda job, progress: heard.append((job.id, progress)))
+    first, second = [await queue.add("x", number) for number in range(2)]
+    job = await worker.get_next_job("token")
+    assert job is not None
+    await job.update_progress(1)
+    following = (await job.move_to_completed(None, fetch_next=True)).job
+    assert following is not None
+    await following.update_progress(2)
+    assert heard == [(first.id, 1), (second.id, 2)]
+    await first.update_progress(3)  # not fetched here
+    assert len(heard) == 2
+    await worker.close()
+
+
 async def test_a_job_can_be_fetched_and_settled_by_hand(queue: AnyQueue, make_worker: MakeWorker) -> None:
     """E125."""
     worker = make_worker()

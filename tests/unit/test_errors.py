@@ -170,3 +170,5 @@ def test_delay_and_until_exclude_each_other() -> None:
 def test_a_child_to_wait_for_is_named_by_its_key() -> None:
     assert WaitForChildren(child={"id": "7", "queue": "bull:pages"}).child_key == "bull:pages:7"
     assert WaitForChildren().child_key == ""
+    with pytest.raises(ValueError, match="lone surrogate"):
+        WaitForChildren(child={"id": "\ud800", "queue": "bull:pages"})

@@ -324,13 +324,11 @@ class Engine:
     async def _not_sent(self, batch: list[Held], error: Exception) -> None:
         """The exchange was refused or given up: keep the outcomes, unless one of them cannot be sent at all."""
         self._outbox.arrived(batch)
-        is_fault_of_one = not (is_outage(error) or isinstance(error, RedisRefused))
-        if is_fault_of_one and len(batch) == 1:
-            self._confirmations.let_go(batch[0], error)
+        if batch and not (is_outage(error) or isinstance(error, RedisRefused)):
+            if not self._outbox.isolate(batch):
+                self._confirmations.let_go(batch[0], error)
             return
         self._outbox.send_again(batch)
-        if is_fault_of_one:
-            self._outbox.alone = len(batch)
         if not self._outage.is_down:
             self._callbacks.report(error)
         await anyio.sleep(self._outage.failed(error))
@@ -345,7 +343,7 @@ class Engine:
             self._callbacks.emit("ready")
         self.agenda.claiming -= flight.request.jobs
         if self._outbox.alone:
-            self._outbox.alone = max(0, self._outbox.alone - len(flight.batch))
+            self._outbox.alone -= min(self._outbox.alone, len(flight.batch))
         if flight.decides and reply.limit_ms > 0:
             self._intake.limit(reply.now_ms + self.supply.bounded_ms(reply.limit_ms))
         self.supply.note(reply, asked=flight.request.jobs, wakes=flight.wakes)

@@ -57,6 +57,15 @@ class Outbox:
         """A batch travels no more."""
         self._travelling -= len(batch)
 
+    def isolate(self, batch: Sequence[Held]) -> bool:
+        """One of these cannot be sent: send them again, one by one. False for one that was alone."""
+        if len(batch) == 1:
+            self.alone -= min(self.alone, 1)
+            return False
+        self.send_again(batch)
+        self.alone = len(batch)
+        return True
+
     def send_again(self, batch: Sequence[Held]) -> None:
         """These go before all others."""
         if batch:
