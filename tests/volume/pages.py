@@ -12,7 +12,7 @@ from tests.volume.slow_log import SlowLog
 #: Calls per figure; the tenth that is quickest counts.
 _CALLS: Final = 60
 _PAGE: Final = 100
-_ROUNDS: Final = 3
+_ROUNDS: Final = 6
 #: How much more a page may cost with very many jobs: what a walk over a list's nodes to its middle takes.
 ALLOWED: Final = 1.5
 
@@ -30,19 +30,27 @@ class Page(NamedTuple):
         ratio = self.many_us / max(self.few_us, 1)
         return [f"costs {ratio:.2f} times as much"] if ratio > ALLOWED else []
 
+    def lowest(self, other: Page) -> Page:
+        """Of two measurements."""
+        return Page(self.what, min(self.few_us, other.few_us), min(self.many_us, other.many_us))
+
 
 _Call = Callable[[Bed, int], Awaitable[Any]]
 
 
 async def measure_pages(bed: Bed, few: int, many: int) -> list[Page]:
-    """All kinds of calls, on sorted sets and on lists; again where a busy machine has disturbed one figure."""
+    """All kinds of calls, on sorted sets and on lists.
+
+    Again where a busy machine has disturbed a figure; the lowest of each counts, because nothing makes one too low.
+    """
     pages: list[Page] = []
     for place, state in (("completed", JobState.COMPLETED), ("wait", JobState.WAITING)):
-        found: list[Page] = []
-        for _ in range(_ROUNDS):
-            found = await _pages(bed, place, state, few, many)
+        found = await _pages(bed, place, state, few, many)
+        for _ in range(_ROUNDS - 1):
             if not any(page.problems for page in found):
                 break
+            again = await _pages(bed, place, state, few, many)
+            found = [page.lowest(other) for page, other in zip(found, again, strict=True)]
         pages += found
     return pages
 
