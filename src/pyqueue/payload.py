@@ -96,7 +96,7 @@ def _is_ordinary(value: Any, max_integer: int) -> bool:
 
     Goes depth first with a stack of its own; a circle ends at the depth limit without growing.
     """
-    pending: list[tuple[Any, int]] = [([value], 0)]
+    pending: list[tuple[Any, int]] = [(value, 1) if type(value) is dict else ([value], 0)]
     while pending:
         container, depth = pending.pop()
         if depth > _FAST_DEPTH:
