@@ -141,7 +141,8 @@ class Queue(Generic[DataT, ResultT]):
     async def add_bulk(self, specs: Iterable[JobSpec[DataT] | Mapping[str, Any]]) -> list[Job[DataT, ResultT]]:
         """Add many jobs in order: `JobSpec`s, or dictionaries with `name`, `data` and `opts`.
 
-        All are validated before the first is sent. 32 travel in one script call, which is atomic; a larger bulk is not.
+        All are validated before the first is sent. 64 (32 where some are delayed) travel in one script call, which is
+        atomic; a larger bulk is not.
         Raises BulkAddError with a job or an error for each, if the server did not add all of them.
         """
         rows = [self._encode(spec.name, spec.data, spec.options) for spec in map(JobSpec[DataT].parse, specs)]

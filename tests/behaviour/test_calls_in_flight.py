@@ -19,7 +19,7 @@ import redis
 from pyqueue import BulkAddError, Job, JobOptions, JobSpec, Queue, Worker
 from pyqueue._redis.scripts import load
 from pyqueue._store import producer as producer_module
-from pyqueue._store.adding import MAX_BULK_PART, add_jobs
+from pyqueue._store.adding import MAX_ADDS, add_jobs
 from pyqueue._store.record import encode_job
 from pyqueue._store.settling import recover_stalled
 from tests.support.latency import far_away
@@ -45,7 +45,7 @@ async def test_a_cancelled_bulk_sends_nothing_that_has_not_left(proxy: Proxy, se
         proxy.mode = Mode.PASS
         await wait_until(lambda: not queue._buffer._flights)
 
-        assert await direct.jobs.count() == 1 + 2 * MAX_BULK_PART
+        assert await direct.jobs.count() == 1 + 2 * MAX_ADDS
 
 
 async def test_a_bulk_that_is_given_up_in_flight_is_not_called_unsent(

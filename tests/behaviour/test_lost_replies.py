@@ -40,7 +40,7 @@ from pyqueue._redis.connection import Connection
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.scripts import load
 from pyqueue._store import producer as producer_module
-from pyqueue._store.adding import MAX_BULK_PART, Added, add_jobs
+from pyqueue._store.adding import MAX_ADDS, Added, add_jobs
 from pyqueue._store.record import encode_job
 from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
 from pyqueue._store.settling import ClaimRequest, ExchangeReply, Settlement, settle_and_claim
@@ -481,7 +481,7 @@ async def test_the_rest_of_a_bulk_is_not_sent_into_a_silent_network(
         await queue.add_bulk([JobSpec("job")] * 250)
 
     errors = caught.value.results
-    in_flight = MAX_IN_FLIGHT * MAX_BULK_PART
+    in_flight = MAX_IN_FLIGHT * MAX_ADDS
     assert [type(error) for error in errors] == [AddOutcomeUnknown] * in_flight + [PyqueueError] * (250 - in_flight)
     assert "not sent" in str(errors[-1])
     assert await direct.jobs.count() == 1

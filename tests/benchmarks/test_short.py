@@ -17,7 +17,7 @@ import pytest
 
 from benchmarks.results import load
 from benchmarks.server import RedisServer
-from pyqueue._store.adding import MAX_BULK_PART
+from pyqueue._store.adding import MAX_ADDS
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +38,7 @@ def test_a_tiny_run_measures_stores_and_prints(tmp_path: Path) -> None:
     assert [sample.workload for sample in results.samples] == ["add_bulk", "process_10", "limit_process"], run.stderr
     adding, processing, limit = (sample.figures for sample in results.samples)
     assert adding["jobs"] == 600
-    assert adding["script_calls"] == pytest.approx(1 / MAX_BULK_PART, abs=0.002)
+    assert adding["script_calls"] == pytest.approx(1 / MAX_ADDS, abs=0.002)
     assert processing["jobs"] == 400
     assert limit["jobs"] == 1200
     assert limit["redis_cpu_us"] > 0

@@ -19,8 +19,6 @@ from pyqueue.errors import PyqueueError, ScriptError, error_from_code
 
 #: Jobs per call, as `weight` weighs them. One that only waits costs Redis 10 to 14 us (Redis 7.0, 200 bytes of data).
 MAX_ADDS: Final = 64
-#: Jobs of a bulk per call: larger ones make it hardly faster, because the next one is there already.
-MAX_BULK_PART: Final = 32
 #: A delayed job costs as much as so many others, the more the larger the set of delayed jobs is: 20 to 25 us.
 _DELAYED_WEIGHT: Final = 2
 
@@ -56,7 +54,7 @@ class AddReply(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Jobs of a bulk that travel in one call; a full one leaves no room in it for others."""
+    """Jobs of a bulk that travel in one call."""
 
     rows: Sequence[AddRow]
     weight: int
@@ -69,9 +67,11 @@ def weight(row: AddRow) -> int:
 
 def parts(rows: Sequence[AddRow]) -> Iterator[Part]:
     """A bulk, call by call, in order."""
-    for first in range(0, len(rows), MAX_BULK_PART):
-        part = rows[first : first + MAX_BULK_PART]
-        yield Part(part, len(part) * MAX_ADDS // MAX_BULK_PART)
+    weight_of_each = _DELAYED_WEIGHT if any(row.delay_ms for row in rows) else 1
+    size = MAX_ADDS // weight_of_each
+    for first in range(0, len(rows), size):
+        part = rows[first : first + size]
+        yield Part(part, len(part) * weight_of_each)
 
 
 async def add_jobs(
