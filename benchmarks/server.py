@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from signal import SIGINT, SIGTERM
 from types import TracebackType
 from typing import Final, Self
 
@@ -32,7 +31,9 @@ def _signals_kept() -> Iterator[None]:
         yield
         return
     kept: list[int] = []
-    former = {number: signal.signal(number, lambda got, _: kept.append(got)) for number in (SIGINT, SIGTERM)}
+    former = {
+        number: signal.signal(number, lambda got, _: kept.append(got)) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from pyqueue._redis.outage import Outage
 from pyqueue._store.settling import ClaimRequest, Settlement
 from pyqueue._worker.batch import Exchange, Situation, plan, share
 from pyqueue._worker.dispatch import Dispatch
-from pyqueue._worker.flights import Flight, Landing
+from pyqueue._worker.flights import Flight, Landing, next_exchange
 from pyqueue._worker.outbox import Outbox
 from pyqueue._worker.slots import Slots
 from pyqueue._worker.standing import StandingClaim
@@ -34,8 +34,6 @@ class Agenda:
     ) -> None:
         self.is_paused = False
         self.is_closing = False
-        self.is_stopped = False
-        """Paused or closing: no job may start here."""
         self.rearm = False
         """The base marker is to be put back: it was popped, and this worker cannot use it."""
         self.claiming = 0
@@ -50,6 +48,11 @@ class Agenda:
         self._claims = 0  # so many jobs were asked for: every one has a token of its own
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether no job may start here."""
+        return self.is_paused or self.is_closing
+
+    @property
     def is_full(self) -> bool:
         """Whether there is enough to say for an exchange that follows another."""
         finished = len(self._outbox.waiting)
@@ -59,17 +62,6 @@ class Agenda:
     def is_overbooked(self) -> bool:
         """Whether the standing claim may bring more than there are slots for, because some were taken away."""
         return self._standing.jobs > max(0, self._slots.free - self.claiming)
-
-    def stop(self, *, closing: bool) -> None:
-        """Pause, or close."""
-        self.is_closing |= closing
-        self.is_paused |= not closing
-        self.is_stopped = True
-
-    def resume(self) -> None:
-        """End the pause."""
-        self.is_paused = False
-        self.is_stopped = self.is_closing
 
     def next_flight(self, landing: Landing | None) -> Flight | None:
         """The next exchange, its outcomes taken from the outbox; None if there is nothing to say.
@@ -136,7 +128,7 @@ class Agenda:
             [Settlement(held.job.id, held.job.token, held.outcome) for held in batch if held.outcome],
             request,
             exchange.rearm,
-            self._dispatch.number(request.token),
+            next_exchange(self._dispatch.sender, request.token),
             self._dispatch.sender,
             self._supply.wakes,
             time.monotonic(),

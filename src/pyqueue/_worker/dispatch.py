@@ -11,7 +11,7 @@ from functools import partial
 
 from pyqueue._redis.outage import Outage, is_outage
 from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
-from pyqueue._store.settling import ExchangeReply, Unanswered, settle_and_claim, start_settle_and_claim
+from pyqueue._store.settling import ExchangeReply, settle_and_claim, start_settle_and_claim
 from pyqueue._store.store import Store
 from pyqueue._worker.flights import Flight, Flights
 from pyqueue._worker.leases import Leases
@@ -40,11 +40,6 @@ class Dispatch:
         self._leases = leases
         self._landed = landed
         self._failed = failed
-
-    def number(self, token: str) -> Unanswered:
-        """The next number, for an exchange whose claims begin with this token."""
-        number = self.sender.next_number()
-        return Unanswered(self.sender.name_of(number), number, token)
 
     def launch(self, flight: Flight) -> bool:
         """Send an exchange at once, behind the one in flight; False if that is impossible now."""

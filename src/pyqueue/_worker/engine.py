@@ -185,7 +185,8 @@ class Engine:
 
     def hold_back(self, *, closing: bool = False) -> None:
         """Claim nothing from now on, until resumed; what only this worker waits for is left to others."""
-        self.agenda.stop(closing=closing)
+        self.agenda.is_closing |= closing
+        self.agenda.is_paused |= not closing
         self.agenda.rearm |= self.supply.knows_delayed
         self._give_back(self._slots.withdraw())
         self.changed()
@@ -195,7 +196,7 @@ class Engine:
 
     def resume(self) -> None:
         """Claim again after a pause."""
-        self.agenda.resume()
+        self.agenda.is_paused = False
         self.supply.wake()
 
     def marker_lost(self) -> None:
@@ -343,7 +344,7 @@ class Engine:
             self._callbacks.emit("ready")
         self.agenda.claiming -= flight.request.jobs
         if self._outbox.alone:
-            self._outbox.alone -= min(self._outbox.alone, len(flight.batch))
+            self._outbox.tried_alone(flight.batch)
         if flight.decides and reply.limit_ms > 0:
             self._intake.limit(reply.now_ms + self.supply.bounded_ms(reply.limit_ms))
         self.supply.note(reply, asked=flight.request.jobs, wakes=flight.wakes)

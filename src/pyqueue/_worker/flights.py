@@ -86,3 +86,9 @@ class Flights(dict[int, Link]):
     def landed(self, flight: Flight) -> None:
         """Its reply has come, or what came instead."""
         del self[flight.exchange.sequence]
+
+
+def next_exchange(sender: Sender, token: str) -> Unanswered:
+    """A new number of a sender, for an exchange whose claims have tokens that begin with this one."""
+    number = sender.next_number()
+    return Unanswered(sender.name_of(number), number, token)

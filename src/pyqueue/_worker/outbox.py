@@ -60,11 +60,15 @@ class Outbox:
     def isolate(self, batch: Sequence[Held]) -> bool:
         """One of these cannot be sent: send them again, one by one. False for one that was alone."""
         if len(batch) == 1:
-            self.alone -= min(self.alone, 1)
+            self.tried_alone(batch)
             return False
         self.send_again(batch)
         self.alone = len(batch)
         return True
+
+    def tried_alone(self, batch: Sequence[Held]) -> None:
+        """These were answered, or let go: so many fewer have to be sent one by one."""
+        self.alone -= min(self.alone, len(batch))
 
     def send_again(self, batch: Sequence[Held]) -> None:
         """These go before all others."""

@@ -18,9 +18,9 @@ from typing import Final
 from pyqueue._redis.links import Link
 from pyqueue._redis.outage import Outage
 from pyqueue._store.sender import Sender
-from pyqueue._store.settling import ClaimRequest, ExchangeReply, Unanswered, start_settle_and_claim
+from pyqueue._store.settling import ClaimRequest, ExchangeReply, start_settle_and_claim
 from pyqueue._store.store import Store
-from pyqueue._worker.flights import Flight
+from pyqueue._worker.flights import Flight, next_exchange
 from pyqueue._worker.leases import Leases
 from pyqueue._worker.marker import OVERDUE_S
 
@@ -50,8 +50,7 @@ class StandingClaim:
         """Send it behind a pop that has just left here and blocks for up to `block_s`; False if that cannot be."""
         if not (self.sender.is_up and block_s * 1000 * _POPS_PER_LOCK <= request.lock_ms):
             return False
-        number = self.sender.next_number()
-        exchange = Unanswered(self.sender.name_of(number), number, request.token)
+        exchange = next_exchange(self.sender, request.token)
         flight = Flight([], [], request, False, exchange, self.sender, 0, time.monotonic(), False)
         if not start_settle_and_claim(
             self._store,
@@ -60,7 +59,7 @@ class StandingClaim:
             partial(self._answered, flight),
             rearm=False,
             sender=exchange.sender,
-            sequence=number,
+            sequence=exchange.sequence,
             behind=link,
             timeout_s=block_s + OVERDUE_S,
         ):
