@@ -2,7 +2,7 @@
 
 Defaults live here and nowhere else. Durations are timedeltas or integer milliseconds. Dictionaries in BullMQ's camel
 case are accepted by `model_validate`. Whether an option was given matters when defaults are merged, so models know
-their `model_fields_set`. How options are stored is the business of `_store.record`.
+their `model_fields_set`. How options are stored is the business of `_store.stored_options`.
 
 Annotations are values here, not texts: pydantic would compile each of them at import.
 """

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol
 
-from pyqueue._store.record import keep_of
+from pyqueue._store.stored_options import keep_of
 from pyqueue.backoff import delay_ms
 from pyqueue.durations import milliseconds
 from pyqueue.errors import (

@@ -6,7 +6,8 @@ from typing import Any
 
 from pyqueue import Job
 from pyqueue._redis.replies import number, text
-from pyqueue._store.record import Field, expand_options
+from pyqueue._store.record import Field
+from pyqueue._store.stored_options import expand_options
 from tests.conformance.normal_form import SCRIPTED, NotJson, parse_json, strip_frames
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pyqueue import Scheduler
-from pyqueue._store.record import stored_options
+from pyqueue._store.stored_options import stored_options
 from pyqueue.repeat import RepeatOptions
 from tests.conformance.session import Op, Session
 

@@ -17,9 +17,10 @@ from redis.exceptions import RedisError
 from pyqueue import payload
 from pyqueue._redis.replies import number, pairs, text
 from pyqueue._redis.scripts import load
-from pyqueue._store.record import Field, decode_options, stored_options
+from pyqueue._store.record import Field
 from pyqueue._store.settling import Claimed
 from pyqueue._store.store import Store
+from pyqueue._store.stored_options import decode_options, stored_options
 from pyqueue.errors import PyqueueError, SchedulerError, error_from_code
 from pyqueue.lazy_modules import LazyModule
 from pyqueue.options import JobOptions

@@ -11,8 +11,9 @@ from typing import Any, Final, Generic, TypeVar, cast
 from pyqueue import payload
 from pyqueue._redis.replies import number, text
 from pyqueue._store.adding import AddStatus
-from pyqueue._store.record import Field, decode_options, decode_parent
+from pyqueue._store.record import Field
 from pyqueue._store.store import Store
+from pyqueue._store.stored_options import decode_options, decode_parent
 from pyqueue.errors import PayloadError
 from pyqueue.options import JobOptions, ParentReference
 from pyqueue.types import Raw

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from pyqueue._store.record import Field, decode_options
+from pyqueue._store.record import Field
+from pyqueue._store.stored_options import decode_options
 from pyqueue.errors import PayloadError, Unrecoverable
 from pyqueue.job import Job
 

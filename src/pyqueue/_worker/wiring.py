@@ -17,9 +17,9 @@ import anyio
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.outage import Outage
-from pyqueue._store.record import keep_of
 from pyqueue._store.settling import Claimed, ClaimRequest
 from pyqueue._store.store import Store
+from pyqueue._store.stored_options import keep_of
 from pyqueue._worker.confirmations import Confirmations
 from pyqueue._worker.engine import Engine
 from pyqueue._worker.events import Callbacks

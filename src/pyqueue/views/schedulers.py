@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeAlias, Ty
 from pyqueue import payload
 from pyqueue._redis.replies import number, text
 from pyqueue._store import scheduling
-from pyqueue._store.record import Field, decode_options
+from pyqueue._store.record import Field
 from pyqueue._store.scheduling import StoredScheduler, Template, Upserted
 from pyqueue._store.store import Store
+from pyqueue._store.stored_options import decode_options
 from pyqueue.errors import ConfigurationError
 from pyqueue.job import Job
 from pyqueue.lazy_modules import LazyModule
