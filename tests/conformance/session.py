@@ -15,7 +15,8 @@ from pyqueue._store.controlling import close_limiter
 from pyqueue._store.sender import Sender
 from pyqueue._store.settling import Claimed
 from pyqueue._worker.running_job import RunningJob
-from pyqueue.options import QueueOptions, WorkerOptions
+from pyqueue.options import QueueOptions
+from pyqueue.worker_options import WorkerOptions
 from tests.conformance.normal_form import RawClient, scan_keys
 from tests.conformance.scripted import end_run
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 import pyqueue
-from pyqueue import events, options
+from pyqueue import events, options, worker_options
 from pyqueue._worker.worker import WorkerEvent
 
 HERE: Final = Path(__file__).resolve().parent
@@ -136,8 +136,8 @@ def test_every_error_code_is_listed() -> None:
 def roots() -> dict[str, Any]:
     """What the right column begins with -> the object."""
     found: dict[str, Any] = {name: getattr(pyqueue, name) for name in pyqueue.__all__}
-    found |= {name: value for name, value in vars(events).items() if inspect.isclass(value)}
-    found |= {name: value for name, value in vars(options).items() if inspect.isclass(value)}
+    for module in (events, options, worker_options):
+        found |= {name: value for name, value in vars(module).items() if inspect.isclass(value)}
     return found | {
         "queue": pyqueue.Queue("q", connection="memory://from-bullmq"),
         "job": pyqueue.Job,

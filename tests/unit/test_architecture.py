@@ -37,6 +37,7 @@ LAYERS: Final = {
     "types": 0,
     "validation": 0,
     "version": 0,
+    "worker_options": 0,
     # 1 redis: connections, key names, scripts
     "_redis": 1,
     # 2 store: one typed function per script

@@ -21,6 +21,7 @@ UNUSED: Final = {
         *("pyqueue.in_process", "pyqueue.limiter", "pyqueue.processes", "pyqueue.repeat", "pyqueue.time_zones"),
         *("anyio.to_process", "fakeredis", "lupa", "pyqueue._redis.embedded", "pyqueue._redis.server_process"),
         *("difflib", "pyqueue._flows.listing", "pyqueue._store.children", "pyqueue._store.removing"),
+        "pyqueue.worker_options",
     ),
     "from pyqueue import Queue, Worker": (
         *("pyqueue.cron", "pyqueue.events", "pyqueue.explanation", "pyqueue.flow"),
@@ -35,7 +36,8 @@ UNUSED: Final = {
 PREPARED: Final = """
 from pyqueue import JobOptions, Queue, Worker
 from pyqueue._redis import scripts
-from pyqueue.options import QueueOptions, WorkerOptions
+from pyqueue.options import QueueOptions
+from pyqueue.worker_options import WorkerOptions
 models = [model.__name__ for model in (JobOptions, QueueOptions, WorkerOptions) if model.__pydantic_complete__]
 import json
 print(json.dumps([models, scripts.load.cache_info().currsize]))

@@ -23,8 +23,6 @@ from pyqueue.options import (
     RateLimit,
     Retention,
     Telemetry,
-    WorkerOptionFields,
-    WorkerOptions,
     merge_options,
 )
 
@@ -32,10 +30,6 @@ from pyqueue.options import (
 def job_options(**options: Any) -> JobOptions:
     """JobOptions without the type checker's opinion, for values that are wrong on purpose."""
     return JobOptions(**options)
-
-
-def worker_options(**options: Any) -> WorkerOptions:
-    return WorkerOptions(**options)
 
 
 # Spellings
@@ -141,7 +135,6 @@ def test_options_are_frozen() -> None:
 
 def test_the_typed_keywords_are_the_fields() -> None:
     assert set(JobOptionFields.__annotations__) == set(JobOptions.model_fields)
-    assert set(WorkerOptionFields.__annotations__) == set(WorkerOptions.model_fields)
 
 
 # Unknown names
@@ -177,8 +170,6 @@ def test_an_option_that_resembles_nothing_lists_what_there_is() -> None:
     [
         (lambda: job_options(debounce={"id": "x"}), "use 'deduplication'"),
         (lambda: job_options(repeat={"every": 5}), "use queue.schedulers.upsert"),
-        (lambda: worker_options(autorun=True), "await worker.run()"),
-        (lambda: worker_options(settings={}), "'backoffs'"),
     ],
 )
 def test_options_of_bullmq_that_we_spell_differently_say_so(refused: Callable[[], object], remedy: str) -> None:
@@ -393,7 +384,7 @@ def test_a_bad_spec_is_refused(value: Any, message: str) -> None:
         JobSpec.parse(value)
 
 
-# Queues and workers
+# Queues
 
 
 def test_queue_options_know_the_spelling_of_bullmq() -> None:
@@ -410,77 +401,6 @@ def test_queue_options_know_the_spelling_of_bullmq() -> None:
 def test_a_bad_stream_option_is_refused(streams: object) -> None:
     with pytest.raises(ConfigurationError):
         QueueOptions.model_validate({"streams": streams})
-
-
-def test_worker_defaults_are_those_of_bullmq() -> None:
-    options = WorkerOptions()
-
-    assert (options.concurrency, options.lock_duration, options.lock_renew_ms) == (1, 30_000, 15_000)
-    assert (options.stalled_interval, options.max_stalled_count, options.max_started_attempts) == (30_000, 1, None)
-    assert (options.drain_delay, options.maximum_rate_limit_delay, options.run_retry_delay) == (5_000, 30_000, 15_000)
-    assert options.max_loop_block == 300_000
-    assert (options.remove_on_complete, options.remove_on_fail) == (None, None)
-
-
-def test_a_worker_takes_durations_limits_and_strategies() -> None:
-    def moon(attempts_made: int, kind: str, error: BaseException, job: Any) -> int:
-        return 0
-
-    options = WorkerOptions(
-        concurrency=10,
-        limiter={"max": 10, "duration": 1000},
-        lock_duration=timedelta(seconds=10),
-        lock_renew_time=4000,
-        backoffs={"moon": moon},
-        metrics={"maxDataPoints": 3},
-        remove_on_complete={"count": 5},
-    )
-
-    assert options.limiter == RateLimit(max=10, duration=1000)
-    assert options.lock_renew_ms == 4000
-    assert options.backoffs["moon"] is moon
-    assert options.metrics == 3
-    assert options.remove_on_complete == Retention(count=5)
-
-
-def test_half_of_a_short_lock_is_still_something() -> None:
-    assert WorkerOptions(lock_duration=1).lock_renew_ms == 1
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"lock_duration": 0}, "lock_duration is 0: "),
-        ({"lock_duration": 1000, "lock_renew_time": 1000}, "lock_renew_time is 1000 and lock_duration is 1000: "),
-        ({"lock_renew_time": 40_000}, "lock_renew_time is 40000 and lock_duration is 30000: "),
-        ({"lock_renew_time": 0}, "lock_renew_time is 0: "),
-        ({"stalled_interval": 0}, "stalled_interval is 0: "),
-        ({"max_stalled_count": -1}, "max_stalled_count is -1: "),
-        ({"max_started_attempts": -1}, "max_started_attempts is -1: "),
-        ({"concurrency": 0}, "concurrency is 0: "),
-        ({"concurrency": 1.5}, "concurrency is 1.5: "),
-        ({"concurrency": True}, "concurrency is True: "),
-        ({"concurrency": math.inf}, "concurrency is inf: "),
-        ({"drain_delay": 0}, "drain_delay is 0: "),
-        ({"maximum_rate_limit_delay": 0}, "maximum_rate_limit_delay is 0: "),
-        ({"max_loop_block": -1}, "max_loop_block is -1: "),
-        ({"limiter": {"max": 0, "duration": 1}}, "limiter: max is 0: "),
-        ({"limiter": {"max": 1, "duration": 0}}, "limiter: duration is 0: "),
-        ({"limiter": {"max": 1}}, "limiter: duration is missing: "),
-        ({"name": "a b"}, "worker name is 'a b': "),
-        ({"prefix": ""}, "prefix is empty: "),
-        ({"metrics": -1}, "metrics is -1: "),
-        ({"metrics": {"points": 1}}, "metrics is {'points': 1}: "),
-        ({"backoffs": 5}, "backoffs is 5: "),
-        ({"backoffs": {"fixed": len}}, "backoffs has the name 'fixed': "),
-        ({"backoffs": {"moon": 5}}, "backoffs['moon'] is 5: "),
-        ({"remove_on_complete": "yes"}, "remove_on_complete is 'yes': "),
-    ],
-)
-def test_bad_worker_options_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        worker_options(**options)
-    assert str(caught.value).removeprefix("name: ").startswith(message)
 
 
 def test_options_can_be_dumped_by_bullmqs_names() -> None:

@@ -7,9 +7,7 @@ import json
 import pytest
 
 from pyqueue._store.record import AddRow, encode_job, encode_template
-from pyqueue._store.stored_options import (
-    decode_parent,
-)
+from pyqueue._store.stored_options import decode_parent
 from pyqueue.errors import ConfigurationError, PayloadError, PayloadTypeError
 from pyqueue.options import Deduplication, JobOptions, ParentReference
 

@@ -35,9 +35,9 @@ from pyqueue._worker.slots import Slots
 from pyqueue._worker.stalled import StalledCheck
 from pyqueue._worker.waiter import Waiter
 from pyqueue.job import Terms
-from pyqueue.options import WorkerOptions
 from pyqueue.types import Clock
 from pyqueue.verdict import Verdicts
+from pyqueue.worker_options import WorkerOptions
 
 logger = logging.getLogger("pyqueue.worker")
 

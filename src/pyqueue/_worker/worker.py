@@ -35,8 +35,8 @@ from pyqueue.errors import ConfigurationError, PyqueueError
 from pyqueue.job import Job
 from pyqueue.lazy_modules import LazyModule
 from pyqueue.names import check_queue_name
-from pyqueue.options import WorkerOptionFields, WorkerOptions
 from pyqueue.types import SERVER_CLOCK, Clock, Processor
+from pyqueue.worker_options import WorkerOptionFields, WorkerOptions
 
 if TYPE_CHECKING:
     from pyqueue._worker import health as snapshots
