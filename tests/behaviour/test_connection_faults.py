@@ -422,7 +422,7 @@ async def test_queues_and_workers_look_at_their_server_once_and_warn_once(
     own_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = 0
-    for module in ("pyqueue.queue", "pyqueue._worker.worker"):
+    for module in ("pyqueue.queue", "pyqueue._worker.life"):
         monkeypatch.setattr(f"{module}.CHECK_AFTER_S", 0.05)
     with own_server.client() as admin:
         admin.config_set("maxmemory-policy", "allkeys-lru")

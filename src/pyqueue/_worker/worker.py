@@ -1,12 +1,6 @@
-"""The worker: its life from construction to close.
+"""The worker as its users hold it: what it may be told and asked.
 
-    run:   leases, stalled check, slots, waiter, closing, engine; until the engine is closing and empty-handed
-    close: stop claiming -> finish what runs -> at the deadline cancel the rest and hand it back -> settle -> end the
-           engine, then the other parts, then the connections -> `closed`
-
-A run that is cancelled from outside closes with a deadline of zero before it passes the cancellation on. What happens
-between is in the parts, which `wiring` builds: `engine` claims and settles, `slots` and `executor` run jobs, `leases`
-keep locks, `waiter` waits for work, `stalled` recovers, `closing` keeps the deadline.
+What happens when is decided in `life`, which runs the parts; this class checks arguments and passes them on.
 """
 
 from __future__ import annotations
@@ -20,18 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeAlias,
 from uuid import uuid4
 
 import anyio
-from anyio.abc import TaskGroup
 
-from pyqueue._redis.connection import CHECK_AFTER_S, AnyRedis, Connection
+from pyqueue._redis.connection import AnyRedis, Connection
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._store.settling import ExchangeReply
-from pyqueue._worker.closing import Closing
 from pyqueue._worker.context import Context
 from pyqueue._worker.events import Callback, CallbackT, check_event
 from pyqueue._worker.executor import inspect_processor
-from pyqueue._worker.wiring import Parts
+from pyqueue._worker.life import Life
 from pyqueue.durations import seconds
-from pyqueue.errors import ConfigurationError, PyqueueError
+from pyqueue.errors import PyqueueError
 from pyqueue.job import Job
 from pyqueue.lazy_modules import LazyModule
 from pyqueue.names import check_queue_name
@@ -51,9 +43,6 @@ ResultT = TypeVar("ResultT")
 WorkerEvent: TypeAlias = Literal[
     "completed", "failed", "active", "progress", "stalled", "drained", "error", "lock_lost", "ready", "closed"
 ]
-
-#: Coroutine listeners that still run when everything else has ended get this long.
-_LISTENERS_S: Final = 5.0
 
 
 class Worker(Generic[DataT, ResultT]):
@@ -82,25 +71,19 @@ class Worker(Generic[DataT, ResultT]):
         self.id: Final = str(uuid4())
         """Unique for this object; its lock tokens are `<id>:<counter>`."""
         call = None if processor is None else inspect_processor(processor)
-        self._can_run = call is not None
-        self._connection = Connection.open(connection)
-        self._owns_connection = not isinstance(connection, Connection)
-        self._connection.check_prefix(self.options.prefix)
-        self._parts = Parts(
+        connected = Connection.open(connection)
+        connected.check_prefix(self.options.prefix)
+        self._life = Life(
             self.id,
             QueueKeys(self.options.prefix, self.queue),
-            self._connection,
+            connected,
             clock,
             self.options,
             call=call,
-            stop=self._stop_program,
+            owns_connection=not isinstance(connection, Connection),
         )
-        self._closing = Closing(self._stop_claiming)
-        self._started = False
+        self._parts = self._life.parts
         self._background: asyncio.Task[None] | None = None
-        self._ending: BaseException | None = None
-        self._engine_ended = asyncio.Event()
-        self._closed = asyncio.Event()
 
     # Life.
 
@@ -109,8 +92,8 @@ class Worker(Generic[DataT, ResultT]):
 
         Connection errors never end it: they are logged once per outage, emitted as `error`, and waited out.
         """
-        self._begin()
-        await self._live()
+        self._life.begin()
+        await self._life.live()
 
     async def close(self, timeout: float | timedelta | None = None, *, force: bool = False) -> None:
         """Stop claiming, let running jobs finish, settle them, and end. May be called again, to shorten the wait.
@@ -120,18 +103,14 @@ class Worker(Generic[DataT, ResultT]):
         """
         if self._parts.slots.job_of(asyncio.current_task()) is not None:
             raise PyqueueError("close() in a processor would wait for that processor: call it from another task")
-        self._closing.request(0.0 if force else seconds(timeout))
-        if not self._started:
-            self._started = True
-            await self._end()
-        await self._closed.wait()
+        await self._life.close(0.0 if force else seconds(timeout))
 
     async def __aenter__(self) -> Self:
         """Start in the background."""
-        self._begin()
+        self._life.begin()
         # A task and not a task group: what enters and leaves a context (a test fixture, an application's lifespan) is
         # not always one task, which a group would need. It is awaited in __aexit__.
-        self._background = asyncio.create_task(self._live(), name=f"pyqueue worker {self.queue}")
+        self._background = asyncio.create_task(self._life.live(), name=f"pyqueue worker {self.queue}")
         self._background.add_done_callback(self._log_crash)
         return self
 
@@ -170,7 +149,7 @@ class Worker(Generic[DataT, ResultT]):
     @property
     def is_running(self) -> bool:
         """Whether it has been started and has not ended."""
-        return self._started and not self._closed.is_set()
+        return self._life.is_running
 
     @property
     def is_paused(self) -> bool:
@@ -203,7 +182,7 @@ class Worker(Generic[DataT, ResultT]):
     def health(self) -> snapshots.WorkerHealth:
         """How it is, and why it is idle. No round trip."""
         parts, engine = self._parts, self._parts.engine
-        state = self._state()
+        state = self._life.state
         return snapshots.WorkerHealth(
             state=state,
             reason=engine.agenda.why_idle() if state == "running" else f"the worker is {state}",
@@ -252,112 +231,10 @@ class Worker(Generic[DataT, ResultT]):
     async def _fetch(self, token: str) -> ExchangeReply:
         return await self._parts.manual.fetch(token)
 
-    # How a run begins and ends.
-
-    def _begin(self) -> None:
-        if not self._can_run:
-            raise ConfigurationError(f"worker of queue {self.queue!r} has no processor: pass one, or use get_next_job")
-        if self._started:
-            raise PyqueueError(f"worker of queue {self.queue!r} was started before: construct another one")
-        self._started = True
-
-    async def _live(self) -> None:
-        try:
-            async with anyio.create_task_group() as outer:
-                outer.start_soon(self._close_when_cancelled)
-                await self._run_parts()
-                outer.cancel_scope.cancel()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await self._end()
-        if self._ending is not None:
-            raise self._ending
-
-    async def _run_parts(self) -> None:
-        cancelled = False
-        async with anyio.create_task_group() as group:
-            group.cancel_scope.shield = True
-            await self._start_parts(group)
-            try:
-                await self._engine_ended.wait()
-            except asyncio.CancelledError:  # Task.cancel() knows no shield; asyncio.run does it at Ctrl-C
-                cancelled = True
-                self._closing.request(0.0)
-                await self._engine_ended.wait()
-            group.cancel_scope.cancel()
-        if cancelled:
-            raise asyncio.CancelledError
-
-    async def _start_parts(self, group: TaskGroup) -> None:
-        parts = self._parts
-        parts.confirmations.bind(group, parts.engine.finished)
-        await group.start(parts.slots.run)
-        if not self.options.skip_lock_renewal:
-            group.start_soon(parts.keep_leases)
-        if not self.options.skip_stalled_check:
-            group.start_soon(parts.stalled.run)
-        group.start_soon(parts.retention.run)
-        group.start_soon(parts.iterations.run)
-        group.start_soon(parts.waiter.run)
-        group.start_soon(self._check_server)
-        group.start_soon(self._run_engine)
-
-    async def _check_server(self) -> None:
-        await self._connection.check_server(after_s=CHECK_AFTER_S)
-
-    async def _run_engine(self) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._lose_patience, group.cancel_scope)
-            await self._parts.engine.run()
-            group.cancel_scope.cancel()
-        self._engine_ended.set()
-
-    async def _lose_patience(self, engine_scope: anyio.CancelScope) -> None:
-        parts = self._parts
-        await self._closing.enforce(parts.slots, parts.engine, parts.outage, self.options.lock_duration / 1000)
-        if parts.engine.unsettled:
-            logger.error(
-                "worker of queue %s closes with %d outcomes that Redis did not take: these jobs will run again",
-                self.queue,
-                parts.engine.unsettled,
-            )
-        engine_scope.cancel()
-
-    async def _close_when_cancelled(self) -> None:
-        try:
-            await anyio.sleep_forever()
-        finally:
-            self._closing.request(0.0)
-
-    async def _end(self) -> None:
-        await self._parts.manual.end()
-        for lane in self._parts.lanes:
-            await lane.aclose()
-        if self._owns_connection:
-            await self._connection.aclose()
-        self._closed.set()
-        self._parts.callbacks.emit("closed")
-        await self._parts.callbacks.finish(_LISTENERS_S)
-
     def _slots_changed(self) -> None:
         if self._parts.engine.agenda.is_overbooked:
             self._parts.waiter.interrupt()
         self._parts.engine.changed()
-
-    def _stop_claiming(self) -> None:
-        self._parts.engine.hold_back(closing=True)
-        self._parts.waiter.interrupt()
-
-    def _stop_program(self, error: BaseException) -> None:
-        self._ending = self._ending or error
-        self._closing.request(0.0)
-
-    def _state(self) -> str:
-        if self._closed.is_set():
-            return "closed"
-        if self._closing.is_requested:
-            return "closing"
-        return "running" if self._started else "new"
 
     def _log_crash(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and isinstance(task.exception(), Exception):

@@ -1,0 +1,177 @@
+"""The life of one worker: the start of its parts, what ends them, and in which order.
+
+    run:   leases, stalled check, slots, waiter, closing, engine; until the engine is closing and empty-handed
+    close: stop claiming -> finish what runs -> at the deadline cancel the rest and hand it back -> settle -> end the
+           engine, then the other parts, then the connections -> `closed`
+
+A run that is cancelled from outside closes with a deadline of zero before it passes the cancellation on. What happens
+between is in the parts, which `wiring` builds: `engine` claims and settles, `slots` and `executor` run jobs, `leases`
+keep locks, `waiter` waits for work, `stalled` recovers, `closing` keeps the deadline. Called by `Worker` alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+import anyio
+from anyio.abc import TaskGroup
+
+from pyqueue._redis.connection import CHECK_AFTER_S, Connection
+from pyqueue._redis.keys import QueueKeys
+from pyqueue._worker.closing import Closing
+from pyqueue._worker.executor import Call
+from pyqueue._worker.wiring import Parts
+from pyqueue.errors import ConfigurationError, PyqueueError
+from pyqueue.types import Clock
+from pyqueue.worker_options import WorkerOptions
+
+logger = logging.getLogger("pyqueue.worker")
+
+#: Coroutine listeners that still run when everything else has ended get this long.
+_LISTENERS_S: Final = 5.0
+
+
+class Life:
+    """Builds the parts of a worker and runs them once: new -> running -> closing -> closed."""
+
+    def __init__(
+        self,
+        worker_id: str,
+        keys: QueueKeys,
+        connection: Connection,
+        clock: Clock,
+        options: WorkerOptions,
+        *,
+        call: Call | None,
+        owns_connection: bool,
+    ) -> None:
+        self.parts: Final = Parts(worker_id, keys, connection, clock, options, call=call, stop=self._stop_program)
+        self._queue = keys.queue
+        self._connection = connection
+        self._owns_connection = owns_connection
+        self._options = options
+        self._can_run = call is not None
+        self._closing = Closing(self._stop_claiming)
+        self._started = False
+        self._ending: BaseException | None = None
+        self._engine_ended = asyncio.Event()
+        self._closed = asyncio.Event()
+
+    @property
+    def state(self) -> str:
+        """`new`, `running`, `closing` or `closed`."""
+        if self._closed.is_set():
+            return "closed"
+        if self._closing.is_requested:
+            return "closing"
+        return "running" if self._started else "new"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has begun and has not ended; a closing worker runs."""
+        return self._started and not self._closed.is_set()
+
+    def begin(self) -> None:
+        """Claim the one run that there is; `live` follows. Raises PyqueueError where there can be none."""
+        if not self._can_run:
+            raise ConfigurationError(f"worker of queue {self._queue!r} has no processor: pass one, or use get_next_job")
+        if self._started:
+            raise PyqueueError(f"worker of queue {self._queue!r} was started before: construct another one")
+        self._started = True
+
+    async def live(self) -> None:
+        """Run the parts until the worker is closed."""
+        try:
+            async with anyio.create_task_group() as outer:
+                outer.start_soon(self._close_when_cancelled)
+                await self._run_parts()
+                outer.cancel_scope.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._end()
+        if self._ending is not None:
+            raise self._ending
+
+    async def close(self, timeout_s: float | None) -> None:
+        """End it, within `timeout_s` if there is one, and wait for the end; also where it never began."""
+        self._closing.request(timeout_s)
+        if not self._started:
+            self._started = True
+            await self._end()
+        await self._closed.wait()
+
+    async def _run_parts(self) -> None:
+        cancelled = False
+        async with anyio.create_task_group() as group:
+            group.cancel_scope.shield = True
+            await self._start_parts(group)
+            try:
+                await self._engine_ended.wait()
+            except asyncio.CancelledError:  # Task.cancel() knows no shield; asyncio.run does it at Ctrl-C
+                cancelled = True
+                self._closing.request(0.0)
+                await self._engine_ended.wait()
+            group.cancel_scope.cancel()
+        if cancelled:
+            raise asyncio.CancelledError
+
+    async def _start_parts(self, group: TaskGroup) -> None:
+        parts = self.parts
+        parts.confirmations.bind(group, parts.engine.finished)
+        await group.start(parts.slots.run)
+        if not self._options.skip_lock_renewal:
+            group.start_soon(parts.keep_leases)
+        if not self._options.skip_stalled_check:
+            group.start_soon(parts.stalled.run)
+        group.start_soon(parts.retention.run)
+        group.start_soon(parts.iterations.run)
+        group.start_soon(parts.waiter.run)
+        group.start_soon(self._check_server)
+        group.start_soon(self._run_engine)
+
+    async def _check_server(self) -> None:
+        await self._connection.check_server(after_s=CHECK_AFTER_S)
+
+    async def _run_engine(self) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._lose_patience, group.cancel_scope)
+            await self.parts.engine.run()
+            group.cancel_scope.cancel()
+        self._engine_ended.set()
+
+    async def _lose_patience(self, engine_scope: anyio.CancelScope) -> None:
+        parts = self.parts
+        await self._closing.enforce(parts.slots, parts.engine, parts.outage, self._options.lock_duration / 1000)
+        if parts.engine.unsettled:
+            logger.error(
+                "worker of queue %s closes with %d outcomes that Redis did not take: these jobs will run again",
+                self._queue,
+                parts.engine.unsettled,
+            )
+        engine_scope.cancel()
+
+    async def _close_when_cancelled(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self._closing.request(0.0)
+
+    async def _end(self) -> None:
+        await self.parts.manual.end()
+        for lane in self.parts.lanes:
+            await lane.aclose()
+        if self._owns_connection:
+            await self._connection.aclose()
+        self._closed.set()
+        self.parts.callbacks.emit("closed")
+        await self.parts.callbacks.finish(_LISTENERS_S)
+
+    def _stop_claiming(self) -> None:
+        self.parts.engine.hold_back(closing=True)
+        self.parts.waiter.interrupt()
+
+    def _stop_program(self, error: BaseException) -> None:
+        self._ending = self._ending or error
+        self._closing.request(0.0)
