@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import anyio
@@ -11,6 +12,7 @@ import pytest
 from pyqueue import JobState, LockError, RateLimit
 from tests.behaviour.conftest import AnyQueue, MakeWorker
 from tests.support.jobs import stored
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -96,6 +98,22 @@ async def test_closing_ends_a_waiting_fetch(queue: AnyQueue, make_worker: MakeWo
         await anyio.sleep(0.05)  # lets it block; closing before that works as well
         await worker.close()
     assert fetched == [None]
+
+
+async def test_a_close_that_is_cancelled_leaves_nobody_waiting(queue: AnyQueue, make_worker: MakeWorker) -> None:
+    """At whatever step of the end."""
+    for turns in range(12):
+        worker = make_worker()
+        fetch = asyncio.create_task(worker.get_next_job("t"))
+        await wait_until(partial(bool, worker._parts.manual._waits))
+        closing = asyncio.create_task(worker.close())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        closing.cancel()
+        with anyio.fail_after(5):
+            await asyncio.wait([closing])
+            await worker.close()
+            assert await fetch is None
 
 
 async def test_a_cancelled_fetch_takes_no_job_with_it(queue: AnyQueue, make_worker: MakeWorker) -> None:

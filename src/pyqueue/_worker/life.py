@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import AsyncExitStack
 from typing import Final
 
 import anyio
@@ -78,7 +79,7 @@ class Life:
         if not self._can_run:
             raise ConfigurationError(f"worker of queue {self._queue!r} has no processor: pass one, or use get_next_job")
         if self._started:
-            raise PyqueueError(f"worker of queue {self._queue!r} was started before: construct another one")
+            raise PyqueueError(f"worker of queue {self._queue!r} was started or closed before: construct another one")
         self._started = True
 
     async def live(self) -> None:
@@ -89,8 +90,7 @@ class Life:
                 await self._run_parts()
                 outer.cancel_scope.cancel()
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._end()
+            await self._end()
         if self._ending is not None:
             raise self._ending
 
@@ -159,11 +159,17 @@ class Life:
             self._closing.request(0.0)
 
     async def _end(self) -> None:
-        await self.parts.manual.end()
-        for lane in self.parts.lanes:
-            await lane.aclose()
-        if self._owns_connection:
-            await self._connection.aclose()
+        """Close what is open, and tell. Task.cancel() knows no shield and may hit any step: the others are taken."""
+        with anyio.CancelScope(shield=True):
+            async with AsyncExitStack() as last_first:
+                last_first.push_async_callback(self._tell_closed)
+                if self._owns_connection:
+                    last_first.push_async_callback(self._connection.aclose)
+                for lane in self.parts.lanes:
+                    last_first.push_async_callback(lane.aclose)
+                await self.parts.manual.end()
+
+    async def _tell_closed(self) -> None:
         self._closed.set()
         self.parts.callbacks.emit("closed")
         await self.parts.callbacks.finish(_LISTENERS_S)
