@@ -5,6 +5,7 @@ E142; D5 of the official Python port: there one broken connection fails a job th
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -238,6 +239,30 @@ async def test_a_full_server_delays_outcomes_and_loses_none(tmp_path: Path, pref
                 await reach(queue, jobs, JobState.COMPLETED)
                 assert [(await stored(queue, job)).attempts_started for job in jobs] == [1, 1, 1]
         await client.aclose()
+
+
+async def test_force_shortens_a_close_that_waits_for_redis(
+    server: RedisServer, proxy: Proxy, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    finish = asyncio.Event()
+
+    async def process(job: Job[Any, Any]) -> None:
+        await finish.wait()
+
+    async with Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue:
+        await queue.add("x")
+        worker = Worker("q", process, connection=proxy.url, prefix=prefix)
+        run = asyncio.create_task(worker.run())
+        await wait_until(lambda: worker.health().running == 1)
+        proxy.mode = Mode.SILENT
+        finish.set()
+        await wait_until(lambda: worker.health().unsettled == 1)
+        patient = asyncio.create_task(worker.close())
+        await wait_until(lambda: worker.health().state == "closing")
+        with anyio.fail_after(10):  # without a deadline it waits for 30 s
+            await worker.close(force=True)
+            await asyncio.gather(patient, run)
+    assert "closes with 1 outcomes that Redis did not take" in caplog.text
 
 
 async def _was_settled(queue: Queue[Any, Any], job: Job[Any, Any]) -> bool:

@@ -3,7 +3,7 @@
     open -> finishing (until the deadline, if there is one) -> cancelling (processors over the deadline; their jobs are
     handed back) -> settling (what has ended; bounded, because Redis may be down) -> over
 
-`Worker` asks for it, once or again with an earlier deadline; `enforce` runs beside the engine.
+`life` asks for it, once or again with an earlier deadline; `enforce` runs beside the engine.
 """
 
 from __future__ import annotations
@@ -62,10 +62,13 @@ class Closing:
             slots.cancel_all(CancelReason.CLOSING)
             with anyio.move_on_after(GRACE_S):
                 await slots.wait_empty()
-        patience_s = min(lock_s, MAX_PATIENCE_S) if self._deadline == math.inf else GRACE_S
         waited_s = 0.0
-        while waited_s < (EMPTY_HANDED_S if outage.is_down and not engine.unsettled else patience_s):
+        while waited_s < (EMPTY_HANDED_S if outage.is_down and not engine.unsettled else self._patience_s(lock_s)):
             if slots.running and not engine.unsettled:
                 return  # nothing is left but processors that swallow their cancellation
             await anyio.sleep(_LOOK_S)
             waited_s += _LOOK_S
+
+    def _patience_s(self, lock_s: float) -> float:
+        """For the outcomes; a deadline may have been set, or brought forward, since they are waited for."""
+        return min(lock_s, MAX_PATIENCE_S) if self._deadline == math.inf else GRACE_S
