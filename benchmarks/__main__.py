@@ -2,7 +2,7 @@
 
     python -m benchmarks                    every workload on every system that can be installed (about an hour)
     python -m benchmarks --quick            pyqueue, BullMQ for Node and its Python port, in under two minutes
-    python -m benchmarks bars               what pyqueue promises of its speed, measured: met or missed
+    python -m benchmarks bars               what pyqueue promises of its speed, measured; exit code 1 if one is missed
     python -m benchmarks show [FILE]        the tables of a stored run
     python -m benchmarks page [FILE]        put a stored run into docs/explanation/benchmarks.md, with plots
     python -m benchmarks list               systems and workloads
@@ -14,11 +14,12 @@ for the run and ended after it. Every run is stored in benchmarks/results/.
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from rich.console import Console
 
@@ -47,9 +48,9 @@ def main() -> int:
     if options.command == "list":
         return _list()
     if options.command == "show":
-        return _show(load(options.file or _latest()), bars_only=False)
+        return _show(_stored(options.file), bars_only=False)
     if options.command == "page":
-        return _update_page(load(options.file or _latest()))
+        return _update_page(_stored(options.file))
     try:
         plan = _plan(options)
     except KeyError as error:
@@ -74,11 +75,24 @@ def _parser() -> argparse.ArgumentParser:
         "--only", action="append", default=[], metavar="NAMES",
         help="only these systems and workloads, comma-separated (repeatable); see `list`",
     )  # fmt: skip
-    parser.add_argument("--repetitions", type=int, help="per system, interleaved (default 3; quick: 1)")
-    parser.add_argument("--scale", type=float, help="factor on the number of jobs (default 1; quick: 0.3)")
-    parser.add_argument("--payload", type=int, default=200, help="bytes of data per job (default 200)")
+    parser.add_argument("--repetitions", type=_positive(int), help="per system, interleaved (default 3; quick: 1)")
+    parser.add_argument("--scale", type=_positive(float), help="factor on the number of jobs (default 1; quick: 0.3)")
+    parser.add_argument("--payload", type=_positive(int), default=200, help="bytes of data per job (default 200)")
     parser.add_argument("--output", type=Path, help="where the results go (default: a new file in benchmarks/results)")
     return parser
+
+
+def _positive(number: type[T]) -> Callable[[str], T]:
+    """A type of argparse: a number above 0."""
+
+    def parse(text: str) -> T:
+        value: Any = number(text)  # type: ignore[call-arg]  # int and float take a text
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not above 0")
+        return cast("T", value)
+
+    parse.__name__ = number.__name__  # argparse names it where the text is no number
+    return parse
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -156,6 +170,14 @@ def _list() -> int:
     for workload in WORKLOADS.values():
         print(f"{workload.name:<20} {workload.title}")
     return 0
+
+
+def _stored(path: Path | None) -> Results:
+    path = path or _latest()
+    try:
+        return load(path)
+    except FileNotFoundError:
+        raise SystemExit(f"there is no stored run {path}: the runs are in {DIRECTORY}") from None
 
 
 def _latest() -> Path:
