@@ -1,8 +1,8 @@
 """Options: what jobs and queues may be told, as frozen models; those of workers are in `worker_options`.
 
-Defaults live here and nowhere else. Durations are timedeltas or integer milliseconds. Dictionaries in BullMQ's camel
-case are accepted by `model_validate`. Whether an option was given matters when defaults are merged, so models know
-their `model_fields_set`. How options are stored is the business of `_store.stored_options`.
+Defaults live in these two modules and nowhere else. Durations are timedeltas or integer milliseconds. Dictionaries in
+BullMQ's camel case are accepted by `model_validate`. Whether an option was given matters when defaults are
+merged, so models know their `model_fields_set`. How options are stored is the business of `_store.stored_options`.
 
 Annotations are values here, not texts: pydantic would compile each of them at import.
 """

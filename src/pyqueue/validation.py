@@ -1,7 +1,7 @@
 """The base of all option models: frozen, snake or camel case, with errors that say fact, value and remedy.
 
 Turns pydantic's ValidationError into `ConfigurationError`, and an option that does not exist into `UnknownOption`,
-which names the nearest one that does. Called by `options` only.
+which names the nearest one that does. Called by the modules of options and by `repeat`.
 """
 
 from __future__ import annotations

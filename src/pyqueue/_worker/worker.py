@@ -65,6 +65,7 @@ class Worker(Generic[DataT, ResultT]):
 
         processor: `process(job)` or `process(job, context)`, async or plain; None to fetch by hand. connection: a URL,
         or a `redis.asyncio` client, which stays the caller's. clock: for tests; otherwise the server's time counts.
+        options: the fields of `pyqueue.worker_options.WorkerOptions`, which tells unit and default of each.
         """
         self.options: Final = WorkerOptions(**options)
         self.queue: Final = check_queue_name(queue)
