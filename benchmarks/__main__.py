@@ -4,7 +4,7 @@
     python -m benchmarks --quick            pyqueue, BullMQ for Node and its Python port, in under two minutes
     python -m benchmarks bars               what pyqueue promises of its speed, measured; exit code 1 if one is missed
     python -m benchmarks show [FILE]        the tables of a stored run
-    python -m benchmarks page [FILE]        put a stored run into docs/explanation/benchmarks.md, with plots
+    python -m benchmarks page FILE          put a stored run into docs/explanation/benchmarks.md, with plots
     python -m benchmarks list               systems and workloads
 
 The first run installs the peers into benchmarks/.cache, each into an environment of its own. A redis-server is started
@@ -50,6 +50,8 @@ def main() -> int:
     if options.command == "show":
         return _show(_stored(options.file), bars_only=False)
     if options.command == "page":
+        if options.file is None:  # the latest run may have measured little
+            parser.error("page: name the run whose figures and plots the page shall have")
         return _update_page(_stored(options.file))
     try:
         plan = _plan(options)
@@ -69,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", nargs="?", choices=("run", "bars", "show", "page", "list"), default="run")
-    parser.add_argument("file", nargs="?", type=Path, help="show, page: a stored run (default: the latest)")
+    parser.add_argument("file", nargs="?", type=Path, help="show, page: a stored run (show: the latest by default)")
     parser.add_argument("--quick", action="store_true", help="fewer jobs, one repetition, three systems")
     parser.add_argument(
         "--only", action="append", default=[], metavar="NAMES",

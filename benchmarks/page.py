@@ -15,10 +15,12 @@ from typing import Final
 from benchmarks import bars, tables
 from benchmarks.environments import CHECKOUT
 from benchmarks.results import Results
-from benchmarks.workloads import BY_NAME
+from benchmarks.workloads import BY_NAME, Workload
 
 PAGE: Final = CHECKOUT / "docs" / "explanation" / "benchmarks.md"
 PLOTS: Final = PAGE.parent / "benchmarks"
+#: A lead of less than half a per cent is none.
+_AHEAD: Final = 1.005
 _BLOCK: Final = re.compile(r"(<!-- begin: (\w+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 
@@ -56,23 +58,28 @@ def figures(results: Results) -> str:
 
 
 def losses(results: Results) -> str:
-    """Where another system is ahead of pyqueue on the default loop, by the headline of each workload."""
+    """Where another system is ahead of pyqueue on the default loop: in the headline of a workload, or in a p99."""
     lines = [
-        f"- {workload.title}: {results.systems[name]['title']} is {tables.number(factor)} times better."
+        f"- {workload.title}, {tables.heading(figure)}: {results.systems[name]['title']} {lead}"
         for workload in BY_NAME.values()
+        for figure in (workload.headline, *(column for column in workload.columns if column == "p99_ms"))
         for name in results.systems
-        if not name.startswith("pyqueue") and (factor := _lead(results, workload.name, name)) > 1
+        if not name.startswith("pyqueue") and (lead := _lead(results, workload, figure, name))
     ]
     return "\n".join(lines) or "None in this run."
 
 
-def _lead(results: Results, workload: str, peer: str) -> float:
-    ratio = results.ratio(workload, BY_NAME[workload].headline, "pyqueue", peer)
-    if ratio is None:
-        return 0.0
-    if BY_NAME[workload].lower_is_better:
-        return ratio
-    return 1 / ratio if ratio else 0.0
+def _lead(results: Results, workload: Workload, figure: str, peer: str) -> str:
+    """Both figures and how far the peer is ahead; empty where it is not, or by less than half a per cent."""
+    ours, theirs = (results.summary(workload.name, name, figure) for name in ("pyqueue", peer))
+    if ours is None or theirs is None:
+        return ""
+    values = f"{tables.number(theirs.median)}, pyqueue {tables.number(ours.median)}"
+    ratio = results.ratio(workload.name, figure, "pyqueue", peer)
+    if ratio is None:  # theirs is 0
+        return values if workload.lower_is_better and ours.median > 0 else ""
+    factor = ratio if workload.lower_is_better else 1 / ratio if ratio else 0.0
+    return f"{values}: {tables.number(factor)} times better" if factor >= _AHEAD else ""
 
 
 def systems(results: Results) -> str:

@@ -168,5 +168,6 @@ def about_line(results: Results) -> str:
     return (
         f"{about['at']}, {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['platform']},"
         f" Python {about['python']}, {about['server']}, load {about['load_average']}, commit {about['commit']};"
-        f" {about['repetitions']} repetitions, payload {about['payload_bytes']} bytes; {versions}"
+        f"{' shortened (--quick),' if about['quick'] else ''} {about['repetitions']} repetitions,"
+        f" payload {about['payload_bytes']} bytes; {versions}"
     )

@@ -254,9 +254,23 @@ def test_a_page_gets_figures_only_between_its_markers() -> None:
     results = make_results(rate("pyqueue", 0, 10), rate("bullmq", 0, 25))
     text = "before\n<!-- begin: losses -->\nold\n<!-- end: losses -->\nafter\n"
     assert page.render(text, results) == (
-        "before\n<!-- begin: losses -->\n- process, concurrency 100, results kept: BullMQ (Node) is 2.5 times better.\n"
+        "before\n<!-- begin: losses -->\n"
+        "- process, concurrency 100, results kept, jobs/s: BullMQ (Node) 25.0, pyqueue 10.0: 2.5 times better\n"
         "<!-- end: losses -->\nafter\n"
     )
+
+
+def test_losses_are_told_of_tails_and_of_peers_that_need_nothing() -> None:
+    results = make_results(
+        Sample("latency_idle", "pyqueue", 0, {"p50_ms": 1.0, "p99_ms": 4.0}),
+        Sample("latency_idle", "bullmq", 0, {"p50_ms": 2.0, "p99_ms": 2.0}),
+        Sample("idle", "pyqueue", 0, {"client_commands_per_s": 0.5}),
+        Sample("idle", "bullmq", 0, {"client_commands_per_s": 0.0}),
+    )
+    assert page.losses(results).splitlines() == [
+        "- latency add to start, idle worker (40 jobs/s), p99 ms: BullMQ (Node) 2, pyqueue 4: 2 times better",
+        "- cost of an idle worker, client commands/s: BullMQ (Node) 0, pyqueue 0.5",
+    ]
 
 
 def test_the_page_says_what_the_reference_run_measured() -> None:
