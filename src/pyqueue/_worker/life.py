@@ -79,7 +79,7 @@ class Life:
         if not self._can_run:
             raise ConfigurationError(f"worker of queue {self._queue!r} has no processor: pass one, or use get_next_job")
         if self._started:
-            raise PyqueueError(f"worker of queue {self._queue!r} was started or closed before: construct another one")
+            raise PyqueueError(f"worker of queue {self._queue!r} was started before, or closed: construct another one")
         self._started = True
 
     async def live(self) -> None:
