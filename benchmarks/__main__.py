@@ -19,7 +19,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar
 
 from rich.console import Console
 
@@ -84,14 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(number: type[T]) -> Callable[[str], T]:
+def _positive(number: type[int] | type[float]) -> Callable[[str], float]:
     """A type of argparse: a number above 0."""
 
-    def parse(text: str) -> T:
-        value: Any = number(text)  # type: ignore[call-arg]  # int and float take a text
+    def parse(text: str) -> float:
+        value = number(text)
         if not 0 < value < math.inf:
             raise argparse.ArgumentTypeError(f"{text} is not above 0")
-        return cast("T", value)
+        return value
 
     parse.__name__ = number.__name__  # argparse names it where the text is no number
     return parse

@@ -13,19 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Final, Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
 from pyqueue._redis.connection import CHECK_AFTER_S, Connection
-from pyqueue._redis.keys import QueueKeys
 from pyqueue._worker.closing import Closing
-from pyqueue._worker.executor import Call
 from pyqueue._worker.wiring import Parts
 from pyqueue.errors import ConfigurationError, PyqueueError
-from pyqueue.types import Clock
 from pyqueue.worker_options import WorkerOptions
 
 logger = logging.getLogger("pyqueue.worker")
@@ -34,26 +32,31 @@ logger = logging.getLogger("pyqueue.worker")
 _LISTENERS_S: Final = 5.0
 
 
+class BuildParts(Protocol):
+    """Makes the parts; `stop` is called when a processor wants to end the program."""
+
+    def __call__(self, *, stop: Callable[[BaseException], None]) -> Parts: ...
+
+
 class Life:
     """Builds the parts of a worker and runs them once: new -> running -> closing -> closed."""
 
     def __init__(
         self,
-        worker_id: str,
-        keys: QueueKeys,
+        queue: str,
         connection: Connection,
-        clock: Clock,
         options: WorkerOptions,
         *,
-        call: Call | None,
+        build: BuildParts,
+        can_run: bool,
         owns_connection: bool,
     ) -> None:
-        self.parts: Final = Parts(worker_id, keys, connection, clock, options, call=call, stop=self._stop_program)
-        self._queue = keys.queue
+        self.parts: Final = build(stop=self._stop_program)
+        self._queue = queue
         self._connection = connection
         self._owns_connection = owns_connection
         self._options = options
-        self._can_run = call is not None
+        self._can_run = can_run
         self._closing = Closing(self._stop_claiming)
         self._started = False
         self._ending: BaseException | None = None

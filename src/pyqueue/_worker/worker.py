@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 from uuid import uuid4
@@ -22,6 +23,7 @@ from pyqueue._worker.context import Context
 from pyqueue._worker.events import Callback, CallbackT, check_event
 from pyqueue._worker.executor import inspect_processor
 from pyqueue._worker.life import Life
+from pyqueue._worker.wiring import Parts
 from pyqueue.durations import seconds
 from pyqueue.errors import PyqueueError
 from pyqueue.job import Job
@@ -74,13 +76,13 @@ class Worker(Generic[DataT, ResultT]):
         call = None if processor is None else inspect_processor(processor)
         connected = Connection.open(connection)
         connected.check_prefix(self.options.prefix)
+        keys = QueueKeys(self.options.prefix, self.queue)
         self._life = Life(
-            self.id,
-            QueueKeys(self.options.prefix, self.queue),
+            self.queue,
             connected,
-            clock,
             self.options,
-            call=call,
+            build=partial(Parts, self.id, keys, connected, clock, self.options, call=call),
+            can_run=call is not None,
             owns_connection=not isinstance(connection, Connection),
         )
         self._parts = self._life.parts
