@@ -153,6 +153,18 @@ async def test_jobs_over_the_deadline_are_cancelled_and_handed_back(queue: AnyQu
     await reach(queue, [*jobs, other], JobState.COMPLETED)
 
 
+async def test_running_jobs_that_are_handed_back_stand_in_line_as_they_did(
+    queue: AnyQueue, start_worker: StartWorker
+) -> None:
+    endless = Endless()
+    worker = await start_worker(endless, concurrency=8)
+    jobs = await queue.add_bulk([{"name": "x"}] * 12)
+    await endless.has(*jobs[:8])
+    await worker.close(timeout=0.1)
+    waiting = await queue.jobs.list(JobState.WAITING, asc=True)
+    assert [job.id for job in waiting] == [job.id for job in jobs]
+
+
 async def test_a_forced_close_hands_back_at_once_and_a_plain_function_learns_it(
     queue: AnyQueue, start_worker: StartWorker
 ) -> None:

@@ -53,7 +53,7 @@ class Slots:
         self._run_job = run_job
         self._started = started
         self._finished = finished
-        self._running: set[Held] = set()
+        self._running: dict[Held, None] = {}  # in the order in which they started
         self._waiting: deque[Held] = deque()
         self._suspects = 0
         self._idle: list[asyncio.Future[Held]] = []
@@ -129,7 +129,7 @@ class Slots:
         return withdrawn
 
     def _begin(self, held: Held) -> None:
-        self._running.add(held)
+        self._running[held] = None
         self._started(held)
 
     def _run(self, held: Held) -> None:
@@ -155,8 +155,8 @@ class Slots:
                 self._left(held)
 
     def cancel_all(self, reason: CancelReason) -> None:
-        """Cancel every running processor."""
-        for held in tuple(self._running):
+        """Cancel every running processor, the last one first: jobs that go back then stand in line as they did."""
+        for held in tuple(reversed(self._running)):
             self.cancel(held, reason)
 
     async def wait_empty(self) -> None:
@@ -211,7 +211,7 @@ class Slots:
             )
 
     def _end(self, held: Held) -> None:
-        self._running.discard(held)
+        self._running.pop(held, None)
         self._left(held)
         self._finished(held)
 
