@@ -235,6 +235,7 @@ async def test_a_processor_that_swallows_every_cancellation_is_left_behind(
     with anyio.fail_after(15):
         await worker.close(timeout=0.1)
         await running
+        await worker.wait_idle()  # it has no job in its hands any more
 
     assert f"job {stubborn.id} (stubborn) of queue q swallows its cancellation" in caplog.text
     assert await tame.state() is JobState.WAITING
@@ -286,6 +287,33 @@ async def test_a_run_whose_task_is_cancelled_hands_its_jobs_back(queue: AnyQueue
     task = asyncio.create_task(worker.run())
     await endless.has(job)
     task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await job.state() is JobState.WAITING
+
+
+async def test_a_run_whose_task_is_cancelled_twice_lets_processors_clean_up(
+    queue: AnyQueue, make_worker: MakeWorker
+) -> None:
+    cleaning_up, may_end = asyncio.Event(), asyncio.Event()
+    begun: list[str] = []
+
+    async def process(job: Job[Any, Any]) -> None:
+        begun.append(job.id)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cleaning_up.set()
+            await may_end.wait()
+
+    job = await queue.add("x")
+    task = asyncio.create_task(make_worker(process).run())
+    await wait_until(lambda: begun)
+    task.cancel()
+    await cleaning_up.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await job.state() is JobState.WAITING
@@ -391,6 +419,55 @@ async def test_a_cancelled_block_hands_running_jobs_back(queue: AnyQueue, make_w
             scope.cancel()
             await anyio.sleep_forever()
     assert await job.state() is JobState.WAITING
+
+
+async def test_a_timeout_while_the_block_is_left_hands_running_jobs_back(
+    queue: AnyQueue, make_worker: MakeWorker
+) -> None:
+    endless = Endless()
+    worker = make_worker(endless)
+    job = await queue.add("x")
+
+    async def leave() -> None:
+        async with asyncio.timeout(None) as limit, worker:
+            await endless.has(job)
+            limit.reschedule(asyncio.get_running_loop().time() + 0.1)
+
+    with pytest.raises(TimeoutError):
+        await leave()
+    assert worker.health().state == "closed"
+    assert await job.state() is JobState.WAITING
+
+
+async def test_a_scope_that_is_cancelled_while_the_block_is_left_hands_running_jobs_back(
+    queue: AnyQueue, make_worker: MakeWorker
+) -> None:
+    endless = Endless()
+    worker = make_worker(endless)
+    job = await queue.add("x")
+    with anyio.CancelScope() as scope:
+        async with worker:
+            await endless.has(job)
+            scope.deadline = anyio.current_time() + 0.1
+    assert scope.cancelled_caught
+    assert worker.health().state == "closed"
+    assert await job.state() is JobState.WAITING
+
+
+async def test_a_worker_whose_task_is_cancelled_before_its_first_step_can_be_left(make_worker: MakeWorker) -> None:
+    """What asyncio.run does to all tasks at Ctrl-C, in the turn in which the block was entered."""
+    worker = make_worker(lambda job: None)
+    ended: list[bool] = []
+    worker.on("closed", lambda: ended.append(True))
+    before = asyncio.all_tasks()
+    await worker.__aenter__()
+    (background,) = asyncio.all_tasks() - before
+    background.cancel()
+    with anyio.fail_after(5):
+        with pytest.raises(asyncio.CancelledError):
+            await worker.__aexit__(None, None, None)
+        await worker.close()
+    assert (worker.health().state, worker.is_running, ended) == ("closed", False, [True])
 
 
 async def test_a_worker_that_never_ran_can_be_closed(make_worker: MakeWorker) -> None:

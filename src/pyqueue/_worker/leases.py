@@ -57,15 +57,23 @@ class Leases:
         """Stop caring for a job."""
         if self._held.get(held.job.id) is held:
             del self._held[held.job.id]
-            if self._emptied is not None and not self._held:
-                self._emptied.set()
-                self._emptied = None
+            self._tell_if_empty()
+
+    def end(self) -> None:
+        """Stop caring for any: the worker has ended, and what it could not settle is in nobody's hands."""
+        self._held.clear()
+        self._tell_if_empty()
 
     async def wait_empty(self) -> None:
         """Wait until no job is in this worker's hands."""
         if self._held:
             self._emptied = self._emptied or asyncio.Event()
             await self._emptied.wait()
+
+    def _tell_if_empty(self) -> None:
+        if self._emptied is not None and not self._held:
+            self._emptied.set()
+            self._emptied = None
 
     def expect(self, unanswered: Unanswered, *, after_s: float = 0.0) -> None:
         """An exchange leaves. What it claims is kept, too, if its reply has to wait for a blocked event loop.

@@ -59,6 +59,8 @@ class Life:
         self._can_run = can_run
         self._closing = Closing(self._stop_claiming)
         self._started = False
+        self._lived = False
+        self._end_of_unlived: asyncio.Task[None] | None = None
         self._ending: BaseException | None = None
         self._engine_ended = asyncio.Event()
         self._closed = asyncio.Event()
@@ -85,8 +87,16 @@ class Life:
             raise PyqueueError(f"worker of queue {self._queue!r} was started before, or closed: construct another one")
         self._started = True
 
+    def begin_in_background(self) -> asyncio.Task[None]:
+        """Begin, and live in a task of its own. Raises as `begin` does."""
+        self.begin()
+        task = asyncio.create_task(self.live(), name=f"pyqueue worker {self._queue}")
+        task.add_done_callback(self._background_ended)
+        return task
+
     async def live(self) -> None:
         """Run the parts until the worker is closed."""
+        self._lived = True
         try:
             async with anyio.create_task_group() as outer:
                 outer.start_soon(self._close_when_cancelled)
@@ -110,12 +120,14 @@ class Life:
         async with anyio.create_task_group() as group:
             group.cancel_scope.shield = True
             await self._start_parts(group)
-            try:
-                await self._engine_ended.wait()
-            except asyncio.CancelledError:  # Task.cancel() knows no shield; asyncio.run does it at Ctrl-C
-                cancelled = True
-                self._closing.request(0.0)
-                await self._engine_ended.wait()
+            while not self._engine_ended.is_set():
+                try:
+                    await self._engine_ended.wait()
+                except asyncio.CancelledError:  # Task.cancel() knows no shield; asyncio.run does it at Ctrl-C
+                    self._closing.request(0.0)  # it ends within seconds, so that being cancelled again changes nothing
+                    if group.cancel_scope.cancel_called:  # a part has crashed
+                        raise
+                    cancelled = True
             group.cancel_scope.cancel()
         if cancelled:
             raise asyncio.CancelledError
@@ -155,6 +167,12 @@ class Life:
             )
         engine_scope.cancel()
 
+    def _background_ended(self, task: asyncio.Task[None]) -> None:
+        if not self._lived:  # cancelled before its first step
+            self._end_of_unlived = asyncio.create_task(self._end())
+        elif not task.cancelled() and isinstance(task.exception(), Exception):
+            logger.error("the worker of queue %s has crashed", self._queue, exc_info=task.exception())
+
     async def _close_when_cancelled(self) -> None:
         try:
             await anyio.sleep_forever()
@@ -170,6 +188,7 @@ class Life:
                     last_first.push_async_callback(self._connection.aclose)
                 for lane in self.parts.lanes:
                     last_first.push_async_callback(lane.aclose)
+                self.parts.leases.end()
                 await self.parts.manual.end()
 
     async def _tell_closed(self) -> None:

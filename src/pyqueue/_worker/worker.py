@@ -6,7 +6,6 @@ What happens when is decided in `life`, which runs the parts; this class checks 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -36,8 +35,6 @@ if TYPE_CHECKING:
     from pyqueue._worker import health as snapshots
 else:
     snapshots = LazyModule("pyqueue._worker.health")
-
-logger = logging.getLogger("pyqueue.worker")
 
 DataT = TypeVar("DataT")
 ResultT = TypeVar("ResultT")
@@ -110,21 +107,23 @@ class Worker(Generic[DataT, ResultT]):
 
     async def __aenter__(self) -> Self:
         """Start in the background."""
-        self._life.begin()
         # A task and not a task group: what enters and leaves a context (a test fixture, an application's lifespan) is
         # not always one task, which a group would need. It is awaited in __aexit__.
-        self._background = asyncio.create_task(self._life.live(), name=f"pyqueue worker {self.queue}")
-        self._background.add_done_callback(self._log_crash)
+        self._background = self._life.begin_in_background()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close; running jobs may finish unless the block is being cancelled."""
-        with anyio.CancelScope(shield=True):
-            await self.close(force=kind is not None and not issubclass(kind, Exception))
-            if self._background is not None:
-                await self._background
+        """Close; running jobs may finish, or go back to the queue where the block, or this wait, is cancelled."""
+        try:
+            if kind is None or issubclass(kind, Exception):
+                await self.close()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self.close(force=True)
+                if self._background is not None:
+                    await self._background
 
     def pause(self) -> None:
         """Claim no more jobs until `resume` and give back those claimed ahead; those that run go on. This worker only.
@@ -238,7 +237,3 @@ class Worker(Generic[DataT, ResultT]):
         if self._parts.engine.agenda.is_overbooked:
             self._parts.waiter.interrupt()
         self._parts.engine.changed()
-
-    def _log_crash(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and isinstance(task.exception(), Exception):
-            logger.error("the worker of queue %s has crashed", self.queue, exc_info=task.exception())
