@@ -163,7 +163,7 @@ async def test_markers_of_old_versions_never_appear(queue: Queue[Any, Any], redi
     await redis_client.rpush(f"{base(queue)}wait", "0:1700000000000")
 
     assert await ids(queue, "waiting", asc=True) == "1 2"
-    assert (await queue.jobs.counts())[JobState.WAITING] == 2
+    assert (await queue.jobs.counts())["waiting"] == 2
 
 
 @pytest.mark.parametrize("state", ["unknown", "waitin", "", "id"])

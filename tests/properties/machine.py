@@ -238,7 +238,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _check_counts(self, seen: Snapshot) -> None:
         counts = self.run(self.queue.jobs.counts())
-        places = {state: len(seen.places[_PLACE_OF[state]]) for state in counts}
+        places = {state: len(seen.places[_PLACE_OF[JobState(state)]]) for state in counts}
         assert counts == places
 
     def teardown(self) -> None:

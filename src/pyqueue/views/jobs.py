@@ -76,8 +76,8 @@ class Jobs(Generic[DataT, ResultT]):
         """Where a job is; `unknown` if nowhere. One round trip, O(log n); O(n) in the wait list for a job there."""
         return await inspecting.get_state(self._store, job_id)
 
-    async def counts(self) -> dict[JobState, int]:
-        """Jobs in each state. One round trip, O(1)."""
+    async def counts(self) -> dict[str, int]:
+        """Jobs in each state, by its `JobState` or name: `counts["failed"]`. One round trip, O(1)."""
         places = await inspecting.count_jobs(self._store)
         # Jobs that BullMQ before version 6 set aside while paused are waiting, too.
         places["wait"] += places.pop("paused")
