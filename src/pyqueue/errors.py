@@ -109,11 +109,13 @@ class LockError(JobError):
 
 
 class LockMissing(LockError):
-    """The lock ran out before the outcome arrived. Raise lock_duration, or keep the event loop free."""
+    """There is no lock: the job was settled already, or its lock ran out before the outcome arrived; then raise
+    lock_duration, or keep the event loop free."""
 
 
 class LockLost(LockError):
-    """Another worker owns the job, because the lock ran out meanwhile. Its outcome counts, ours was not applied."""
+    """The lock belongs to another token: it ran out meanwhile and another worker owns the job, whose outcome counts; or
+    the job was fetched with another token than this. Nothing was applied."""
 
 
 class SchedulerError(PyqueueError):

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, cast
 
-import anyio
-
 from pyqueue import payload
 from pyqueue._flows.children import ChildVerbs
 from pyqueue._store import changing, inspecting
@@ -80,13 +78,13 @@ class Job(ChildVerbs[DataT, ResultT]):
     async def result(self, timeout: float | timedelta | None = None) -> ResultT:
         """Wait until it has ended, and return its value. `timeout` in seconds; None waits for ever.
 
-        Raises JobFailed with the reason when it failed, JobNotFound when it does not exist (any more), TimeoutError.
+        Raises JobFailed with the reason when it failed, JobNotFound when it does not exist (any more), TimeoutError
+        when it has not ended in time, which changes nothing about the job.
         Works for jobs of a `Queue`. Two round trips, and one connection for all who wait on one queue.
         """
         if self._store.finishes is None:
             raise JobError("its end can be waited for only with a job from a Queue", job_id=self.id, queue=self.queue)
-        with anyio.fail_after(None if timeout is None else seconds(timeout)):
-            code, value = await self._store.finishes.wait(self.id)
+        code, value = await self._store.finishes.wait(self.id, seconds(timeout))
         if code < 0:
             raise error_from_code(code, job_id=self.id, queue=self.queue, command="result")
         if code != JOB_COMPLETED:

@@ -90,7 +90,7 @@ async def test_a_removed_job_raises(queue: AnyQueue) -> None:
 async def test_waiting_ends_at_its_timeout(queue: AnyQueue) -> None:
     job = await queue.add("never")
 
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=f"job '{job.id}' of queue 'q' was not seen to end within 0.05 s"):
         await job.result(timeout=0.05)
 
 

@@ -67,8 +67,17 @@ class FinishListener:
         self._reader: asyncio.Task[None] | None = None
         self._position = ""
 
-    async def wait(self, job_id: str) -> Finish:
-        """Wait until the job has ended, for as long as the caller does. Code -1: there is no such job.
+    async def wait(self, job_id: str, timeout_s: float | None) -> Finish:
+        """Wait until the job has ended; TimeoutError after `timeout_s`. Code -1: there is no such job."""
+        try:
+            with anyio.fail_after(timeout_s):
+                return await self._wait(job_id)
+        except TimeoutError:
+            told = f"job {job_id!r} of queue {self._store.keys.queue!r} was not seen to end within {timeout_s:g} s"
+            raise TimeoutError(f"{told}; it may end later, and explain() says what it waits for") from None
+
+    async def _wait(self, job_id: str) -> Finish:
+        """Wait for as long as the caller does.
 
         Subscribes first and asks about the job afterwards, so that an end in between is not missed.
         """

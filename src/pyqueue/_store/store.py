@@ -22,8 +22,8 @@ T = TypeVar("T")
 class FinishWaiter(Protocol):
     """Whoever can wait for the end of a job (`listening.FinishListener`)."""
 
-    async def wait(self, job_id: str) -> tuple[int, str]:
-        """(code, value) as `inspecting.Finish`, when the job has ended."""
+    async def wait(self, job_id: str, timeout_s: float | None) -> tuple[int, str]:
+        """(code, value) as `inspecting.Finish`, when the job has ended; TimeoutError after `timeout_s`."""
         ...
 
 
