@@ -7,6 +7,8 @@
     python -m benchmarks page FILE          put a stored run into docs/explanation/benchmarks.md, with plots
     python -m benchmarks list               systems and workloads
 
+It needs the extra `bench`; `make bench ARGS=...` makes an environment that has it, and runs this.
+
 The first run installs the peers into benchmarks/.cache, each into an environment of its own. A redis-server is started
 for the run and ended after it. Every run is stored in benchmarks/results/.
 """
@@ -21,7 +23,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
-from rich.console import Console
+try:
+    from rich.console import Console
+except ModuleNotFoundError:
+    raise SystemExit("benchmarks: rich is not installed here; run `make bench`, or pip install '.[bench]'") from None
 
 from benchmarks import bars, tables
 from benchmarks.results import DIRECTORY, REFERENCE, Results, history_path, load
@@ -37,12 +42,14 @@ NOT_IN_QUICK: Final = frozenset(
      "memory_completed", "slow_log", "soak"}
 )  # fmt: skip
 QUICK_SCALE: Final = 0.3
+#: Exit code of what Ctrl-C has ended.
+INTERRUPTED: Final = 128 + signal.SIGINT
 
 T = TypeVar("T")
 
 
 def main() -> int:
-    """Do what the command line says; 1 if bars were asked for and one is missed."""
+    """Do what the command line says; 1 if bars were asked for and one is missed, 130 if Ctrl-C ended the run."""
     parser = _parser()
     options = parser.parse_args()
     if options.command == "list":
@@ -59,11 +66,14 @@ def main() -> int:
         parser.error(str(error.args[0]))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that servers and programs end with us
     path = options.output or history_path()
-    results = run(plan, keep=lambda so_far: so_far.save(path))
+    try:
+        results = run(plan, keep=lambda so_far: so_far.save(path))
+    except KeyboardInterrupt:  # while its server started or ended
+        return INTERRUPTED
     results.save(path)
     code = _show(results, bars_only=options.command == "bars")
     print(f"stored in {path}; `python -m benchmarks show {path}` prints it again", file=sys.stderr)
-    return code
+    return INTERRUPTED if results.is_interrupted else code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -38,7 +38,10 @@ FILLED_TO_A_MILLION: Final = ("pyqueue", "pyqueue-uvloop", "bullmq")
 #: An odd number, so that the median is a measurement. Nine of the same, in turns, differed by up to 70 %.
 TURNS: Final = 5
 KINDS: Final = ("add_us", "process_us")
-COLUMNS: Final = (*(f"{kind}@{level}" for level in LEVELS for kind in KINDS), "control_ratio")
+COLUMNS: Final = (
+    *(f"{kind}@{level}" for level in sorted({*LEVELS, *QUICK_LEVELS}) for kind in KINDS),
+    "control_ratio",
+)
 #: Jobs per pipeline of the control: as many as an exchange of pyqueue settles and claims.
 BATCH: Final = 25
 

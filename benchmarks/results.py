@@ -82,6 +82,17 @@ class Results:
             "scale": system.scale,
         }
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether Ctrl-C ended it before all was measured."""
+        return bool(self.about.get("interrupted"))
+
+    @property
+    def kind(self) -> str:
+        """What kind of run it is, where it is no whole one, to be put into a list of facts; else empty."""
+        words = ("shortened (`--quick`)" if self.about["quick"] else "", "interrupted" if self.is_interrupted else "")
+        return "".join(f", {word}" for word in words if word)
+
     def save(self, path: Path) -> None:
         """Write all of it; readable, one sample a line."""
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,18 +32,20 @@ class Plan:
 def run(plan: Plan, keep: Callable[[Results], object] = lambda _: None) -> Results:
     """Everything of a plan; what fails or cannot be done is noted and said, and the rest goes on.
 
-    `keep` gets what there is after every workload, so that an ended run of an hour is not lost.
+    `keep` gets what there is after every workload, so that an ended run of an hour is not lost. One that Ctrl-C ends
+    is marked.
     """
     with RedisServer() as server:
         options = {"repetitions": plan.repetitions, "scale": plan.scale, "payload_bytes": plan.payload_bytes}
         results = Results(describe_machine(server.version, {**options, "quick": plan.quick}))
-        environments = _prepare_all(plan.systems, results)
-        progress = Progress(_number_of_runs(plan, environments))
         try:
+            environments = _prepare_all(plan.systems, results)
+            progress = Progress(_number_of_runs(plan, environments))
             for workload in plan.workloads:
                 _run_workload(plan, workload, environments, server, results, progress)
                 keep(results)
         except KeyboardInterrupt:
+            results.about["interrupted"] = True
             print("interrupted: what follows was measured before", file=sys.stderr, flush=True)
     return results
 

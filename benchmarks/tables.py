@@ -167,7 +167,7 @@ def about_line(results: Results) -> str:
     versions = ", ".join(f"{s['title']} {s['version']}" for n, s in results.systems.items() if n != "pyqueue-uvloop")
     return (
         f"{about['at']}, {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['platform']},"
-        f" Python {about['python']}, {about['server']}, load {about['load_average']}, commit {about['commit']};"
-        f"{' shortened (--quick),' if about['quick'] else ''} {about['repetitions']} repetitions,"
+        f" Python {about['python']}, {about['server']}, load {about['load_average']},"
+        f" commit {about['commit']}{results.kind}; {about['repetitions']} repetitions,"
         f" payload {about['payload_bytes']} bytes; {versions}"
     )

@@ -72,6 +72,26 @@ def test_a_terminated_run_leaves_no_server_behind(tmp_path: Path) -> None:
     assert not list(processes_in(tmp_path))
 
 
+@pytest.mark.timeout(180)
+@pytest.mark.needs_server
+def test_an_interrupted_run_keeps_what_it_has_and_says_what_it_is(tmp_path: Path) -> None:
+    stored = tmp_path / "run.json"
+    run = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "--scale", "0.2", "--output", str(stored),
+         "--only", "pyqueue,add_bulk,soak"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        anyio.run(partial(wait_until, stored.exists, timeout=90))
+        run.send_signal(signal.SIGINT)
+        printed, said = run.communicate()
+    finally:
+        run.kill()
+    assert run.returncode == 128 + signal.SIGINT, said
+    assert load(stored).is_interrupted
+    assert ", interrupted; 3 repetitions" in " ".join(printed.split())
+
+
 @pytest.mark.needs_server
 def test_a_signal_while_the_server_is_being_started_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
