@@ -67,6 +67,8 @@ class QueueMeta(NamedTuple):
 class Queue(Generic[DataT, ResultT]):
     """A queue of jobs. Use it as an async context manager, or call `close` at the end; or keep it for the process.
 
+    `jobs` finds, counts, lists and administers jobs, `schedulers` adds them again and again, `limits` bounds all
+    workers together, `metrics` counts per minute. Options are listed in docs/reference/options.md.
     Errors of the network are redis-py's; refusals of the server are `RedisRefused`.
     """
 

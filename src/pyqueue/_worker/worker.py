@@ -48,7 +48,7 @@ class Worker(Generic[DataT, ResultT]):
     """Runs the jobs of one queue: up to `concurrency` at a time, in the event loop or, for plain functions, in threads.
 
     Construct it anywhere, then `await worker.run()` or `async with worker:`. A job's lock is kept while it runs; it
-    runs a second time only if this process dies or loses that lock.
+    runs a second time only if this process dies or loses that lock. Options are listed in docs/reference/options.md.
     """
 
     def __init__(
