@@ -223,8 +223,7 @@ class Queue(Generic[DataT, ResultT]):
             if progress is not None:
                 progress(total)
         await self._forget_senders()
-        # Its settings went, too: the next use writes them anew.
-        self._producer.is_described = self.options.skip_metas_update
+        self._producer.settings_gone()
         return total
 
     async def trim_events(self, max_events: int) -> int:

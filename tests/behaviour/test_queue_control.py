@@ -228,7 +228,16 @@ async def test_a_queue_can_be_used_again_after_it_was_obliterated(queue: Queue[A
 
     assert (await queue.add("b")).id == "1"
     assert not await queue.is_paused()
-    assert (await queue.meta()).version.startswith("pyqueue:")
+    meta = await queue.meta()
+    assert (meta.max_len_events, meta.version) == (10_000, "")  # as BullMQ, whose version is told at construction alone
+
+
+async def test_an_obliterated_queue_keeps_the_length_of_its_event_stream(source: ConnectionSource, prefix: str) -> None:
+    async with Queue[Any, Any]("q", connection=source, prefix=prefix, max_len_events=300) as queue:
+        await queue.add("a")
+        await queue.obliterate()
+        await queue.add("b")
+        assert (await queue.meta()).max_len_events == 300
 
 
 async def test_the_event_stream_can_be_cut(queue: Queue[Any, Any], redis_client: Any) -> None:

@@ -107,10 +107,9 @@ async def promote_jobs(store: Store, *, limit: int) -> int:
 
 
 async def write_meta(store: Store, *, max_events: int, version: str, timeout_s: float | None = None) -> None:
-    """Tell every client of the queue how long its event stream is, and who wrote that. O(1)."""
-    await store.commands.execute(
-        "HSET", store.keys.meta, "opts.maxLenEvents", max_events, "version", version, timeout_s=timeout_s
-    )
+    """Tell every client of the queue how long its event stream is, and who wrote that, if `version` is given. O(1)."""
+    fields = ("opts.maxLenEvents", max_events, *(("version", version) if version else ()))
+    await store.commands.execute("HSET", store.keys.meta, *fields, timeout_s=timeout_s)
 
 
 async def set_concurrency(store: Store, concurrency: int) -> None:

@@ -21,6 +21,8 @@ from pyqueue.version import VERSION
 ADD_DEADLINE_S: Final = 9.5
 #: One try of an add: a connection that has fallen silent is given up early enough for another try.
 ADD_TRY_S: Final = 4.0
+#: The length of an event stream that scripts write where there is none.
+_MAX_EVENTS: Final = 10_000
 
 
 class Producer:
@@ -35,6 +37,8 @@ class Producer:
         """Where callers leave what they add, and get its answer."""
         self.is_described = is_described
         """Whether the settings need not be written any more."""
+        self._is_silent = is_described
+        self._version = f"pyqueue:{VERSION}"
         self._max_events = max_events
         self._described = described
 
@@ -42,10 +46,17 @@ class Producer:
         """Write the queue's settings, once. One round trip."""
         if self.is_described:
             return
-        version = f"pyqueue:{VERSION}"
-        await controlling.write_meta(self.store, max_events=self._max_events, version=version, timeout_s=timeout_s)
+        await controlling.write_meta(
+            self.store, max_events=self._max_events, version=self._version, timeout_s=timeout_s
+        )
         self.is_described = True
         self._described()
+
+    def settings_gone(self) -> None:
+        """They were deleted with the queue. The length of the stream is written again if it is not what scripts put
+        there; the version is not, as BullMQ tells its own only when a queue is constructed."""
+        self._version = ""
+        self.is_described = self._is_silent or self._max_events == _MAX_EVENTS
 
 
 class _AddCall:
