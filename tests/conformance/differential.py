@@ -4,7 +4,8 @@
     python -m tests.conformance.differential --count 500 --seed 1 --features core,jobs
 
 Needs Node and the packages bullmq and ioredis: those in `BULLMQ_NODE_MODULES`, else npm installs them here. It starts
-a Redis server of its own. Not part of the plain tests: what it finds becomes a fix, and a scenario with a golden.
+a Redis server of its own. The plain tests run some of these scenarios (`test_differential`); what a longer run finds
+becomes a fix, and a scenario with a golden.
 """
 
 from __future__ import annotations
