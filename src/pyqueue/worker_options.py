@@ -110,7 +110,8 @@ class WorkerOptions(OptionModel):
     maximum_rate_limit_delay: PositiveDuration = 30_000
     """Longest sleep while rate limited, so that delayed jobs become due; milliseconds."""
     run_retry_delay: PositiveDuration = 15_000
-    """Longest pause between attempts to reach Redis again; milliseconds."""
+    """Longest pause between attempts to reach Redis again; milliseconds. They grow from 50 to 1,500 ms by themselves,
+    which a smaller value shortens."""
     max_loop_block: PositiveDuration = 300_000
     """After the event loop was blocked so long, locks are not renewed any more; milliseconds."""
     remove_on_complete: AnyRetention | None = None

@@ -249,3 +249,17 @@ async def test_a_cancelled_run_passes_the_cancellation_on_at_once_although_redis
     with pytest.raises(asyncio.CancelledError):
         await run
     assert time.monotonic() - began < 8
+
+
+async def test_pauses_between_attempts_to_reach_redis_are_as_short_as_asked(make_worker: MakeWorker) -> None:
+    attempts: list[float] = []
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        attempts.append(time.monotonic())
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as door:
+        port = door.sockets[0].getsockname()[1]
+        async with make_worker(lambda job: None, connection=f"redis://127.0.0.1:{port}", run_retry_delay=50) as worker:
+            await wait_until(lambda: len(attempts) > 60, 6)  # growing to 1.5 s they would be some 20
+            await worker.close(force=True)

@@ -23,8 +23,8 @@ _HEAD: Final = """\
 
 Every option of jobs, queues, workers and schedulers, with its default. Options are keywords:
 `queue.add("welcome", data, delay=5_000)`, `Worker("email", send, concurrency=10)`. Durations are timedeltas or integer
-milliseconds, `timeout=` of methods is seconds or a timedelta. An option that does not exist is refused with the name of
-the nearest one that does, before anything is written. The names in BullMQ are in
+milliseconds; `age` of a retention and `timeout=` of methods are timedeltas or seconds. An option that does not exist is
+refused with the name of the nearest one that does, before anything is written. The names in BullMQ are in
 [Come from BullMQ](../how-to/from-bullmq.md).
 
 This page is made of the docstrings (`python -m tests.docs.options_page`); a test compares them.
@@ -65,7 +65,10 @@ SECTIONS: Final = (
     Section("Workers", worker_options, "WorkerOptions", "`Worker(name, processor, ...)`"),
     Section("Rate limit", options, "RateLimit", "`limiter=RateLimit(max=100, duration=60_000)`"),
     Section(
-        "Schedulers", repeat, "RepeatOptions", "`queue.schedulers.upsert(id, ...)`, with either `every` or `pattern`"
+        "Schedulers",
+        repeat,
+        "RepeatOptions",
+        "`queue.schedulers.upsert(id, ...)`, with `every` or `pattern`; options of the jobs go into `options=`",
     ),
 )
 

@@ -54,11 +54,16 @@ class Outage:
         self,
         what: str,
         *,
+        cap_s: float = CAP_S,
         random_: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`what` names the loop and the server in the log, such as "worker email: redis://localhost:6379/0"."""
+        """`what` names the loop and the server in the log, such as "worker email: redis://localhost:6379/0".
+
+        cap_s: the longest delay; more than 1.5 s or less than 50 ms is not had.
+        """
         self._what = what
+        self._cap_s = max(BASE_S, min(cap_s, CAP_S))
         self._random = random_
         self._monotonic = monotonic
         self._since: float | None = None
@@ -85,8 +90,8 @@ class Outage:
         """Note a failed attempt; the seconds to wait before the next, never less than 25 ms.
 
         `began`: when it began, on the monotonic clock; an attempt from before the last recovery changes nothing.
-        The delay is as long as the outage so far, from 50 ms to 1.5 s, so it doubles however many connections fail side
-        by side; it is jittered by half, so that many workers do not return in step.
+        The delay is as long as the outage so far, from 50 ms to the longest, so it doubles however many connections
+        fail side by side; it is jittered by half, so that many workers do not return in step.
         """
         with self._lock:
             now = self._monotonic()
@@ -95,7 +100,7 @@ class Outage:
             if self._since is None:
                 self._since = now
                 logger.warning(_LINES[isinstance(error, RedisRefused)], self._what, error)
-            delay_s = min(CAP_S, max(BASE_S, now - self._since))
+            delay_s = min(self._cap_s, max(BASE_S, now - self._since))
             self._attempts += 1
         return delay_s * (0.5 + self._random() / 2)
 

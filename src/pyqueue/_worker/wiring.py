@@ -67,7 +67,7 @@ class Parts:
         self._connection = connection
         self._label = f"{keys.queue}:{options.name}" if options.name else keys.queue
         self.callbacks = Callbacks(self._label)
-        self.outage = Outage(f"worker {self._label}: {connection.url_safe}")
+        self.outage = Outage(f"worker {self._label}: {connection.url_safe}", cap_s=options.run_retry_delay / 1000)
         self.lanes = (
             connection.lane(deadline_s=_EXCHANGE_LOCKS * options.lock_duration / 1000),
             connection.lane(blocking=True, client_name=client_name(keys, options.name)),
