@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -12,8 +14,10 @@ import anyio
 import pytest
 
 from pyqueue import Context, DelayJob, Job, JobState, PyqueueError
+from pyqueue._worker import closing, slots
 from tests.behaviour.conftest import AnyQueue, AnyWorker, MakeWorker, StartWorker
 from tests.support.jobs import reach, stored
+from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -464,10 +468,100 @@ async def test_a_worker_whose_task_is_cancelled_before_its_first_step_can_be_lef
     (background,) = asyncio.all_tasks() - before
     background.cancel()
     with anyio.fail_after(5):
-        with pytest.raises(asyncio.CancelledError):
-            await worker.__aexit__(None, None, None)
+        await worker.__aexit__(None, None, None)
         await worker.close()
     assert (worker.health().state, worker.is_running, ended) == ("closed", False, [True])
+
+
+async def test_a_block_that_is_cancelled_twice_is_left_in_order(queue: AnyQueue, make_worker: MakeWorker) -> None:
+    """A timeout in a timeout, for example."""
+    cleaning_up, may_end = asyncio.Event(), asyncio.Event()
+    begun: list[str] = []
+
+    async def process(job: Job[Any, Any]) -> None:
+        begun.append(job.id)
+        try:
+            await anyio.sleep_forever()
+        finally:
+            cleaning_up.set()
+            await may_end.wait()
+
+    worker = make_worker(process)
+
+    async def enter() -> None:
+        async with worker:
+            await anyio.sleep_forever()
+
+    job = await queue.add("x")
+    task = asyncio.create_task(enter())
+    await wait_until(lambda: begun)
+    task.cancel()
+    await cleaning_up.wait()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert worker.health().state == "closed"
+    assert await job.state() is JobState.WAITING
+
+
+async def test_a_processor_that_heeds_its_second_cancellation_hands_its_job_back(
+    queue: AnyQueue, make_worker: MakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes as the grace ends, and a clean-up may take a turn of the event loop."""
+    begun: list[str] = []
+
+    async def process(job: Job[Any, Any]) -> None:
+        begun.append(job.id)
+        with contextlib.suppress(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(slots, "CANCEL_AGAIN_S", 0.3)
+    monkeypatch.setattr(closing, "GRACE_S", 0.3)
+    job = await queue.add("x")
+    worker = make_worker(process)
+    async with worker:
+        await wait_until(lambda: begun)
+        await worker.close(force=True)
+    assert await job.state() is JobState.WAITING
+
+
+@pytest.mark.needs_server
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("ending", ["return", "raise RuntimeError('no more')"])
+@pytest.mark.parametrize("start", ["asyncio.create_task(worker.run())", "await worker.__aenter__()"])
+@pytest.mark.parametrize("wait", ["await started.wait()", ""])
+def test_a_program_ends_though_a_worker_is_left_running(
+    server: RedisServer, prefix: str, start: str, ending: str, wait: str
+) -> None:
+    """asyncio.run cancels all tasks at once; nobody is left then to hand jobs back, whose locks run out."""
+    program = f"""
+import asyncio
+from pyqueue import Queue, Worker
+
+async def main():
+    started = asyncio.Event()
+    async def process(job):
+        started.set()
+        await asyncio.sleep(1000)
+    where = dict(connection={server.url!r}, prefix={prefix!r})
+    async with Queue("q", **where) as queue:
+        await queue.add("x")
+    worker = Worker("q", process, **where, concurrency=3)
+    task = {start}
+    {wait}
+    {ending}
+
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)
+    assert ended.returncode == ("raise" in ending), ended.stderr
 
 
 async def test_a_worker_that_never_ran_can_be_closed(make_worker: MakeWorker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -36,7 +37,8 @@ async def running(
         prefetch=prefetch,
     )
     async with anyio.create_task_group() as group:
-        await group.start(slots.run)
+        slots.open()
+        group.start_soon(slots.run)
         yield slots, ended
         group.cancel_scope.cancel()
 
@@ -207,3 +209,23 @@ async def test_a_job_that_is_cancelled_while_it_waits_is_dropped() -> None:
         await slots.wait_empty()
         assert order == ended == [first, last]
         assert dropped.value is None, "it was not announced"
+
+
+async def test_a_slot_that_is_cancelled_itself_ends_with_its_job_and_passes_the_next_one_on() -> None:
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def run_job(one: Held) -> None:
+        assert one.task is not None
+        tasks.append(one.task)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.01 if len(tasks) > 1 else 100)
+
+    async with running(run_job, concurrency=1, prefetch=1) as (slots, ended):
+        for _ in range(2):
+            slots.start(held())
+        await wait_until(lambda: tasks)
+        tasks[0].cancel()
+        await slots.wait_empty()
+        assert len(ended) == 2
+        assert tasks[0].done()
+        assert tasks[1] is not tasks[0]

@@ -69,12 +69,10 @@ class FinishListener:
 
     async def wait(self, job_id: str, timeout_s: float | None) -> Finish:
         """Wait until the job has ended; TimeoutError after `timeout_s`. Code -1: there is no such job."""
-        try:
-            with anyio.fail_after(timeout_s):
-                return await self._wait(job_id)
-        except TimeoutError:
-            told = f"job {job_id!r} of queue {self._store.keys.queue!r} was not seen to end within {timeout_s:g} s"
-            raise TimeoutError(f"{told}; it may end later, and explain() says what it waits for") from None
+        with anyio.move_on_after(timeout_s):
+            return await self._wait(job_id)
+        told = f"job {job_id!r} of queue {self._store.keys.queue!r} was not seen to end within {timeout_s} s"
+        raise TimeoutError(f"{told}; it may end later, and explain() says what it waits for")
 
     async def _wait(self, job_id: str) -> Finish:
         """Wait for as long as the caller does.

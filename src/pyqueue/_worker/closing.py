@@ -26,6 +26,8 @@ GRACE_S: Final = 5.0
 MAX_PATIENCE_S: Final = 30.0
 #: How long an unanswered exchange without outcomes holds up the close while Redis is down.
 EMPTY_HANDED_S: Final = 1.0
+#: A processor that swallowed its cancellation is cancelled again as its grace ends; this long it has to heed that.
+_LAST_CHANCE_S: Final = 0.5
 _LOOK_S: Final = 0.1
 
 
@@ -64,7 +66,7 @@ class Closing:
                 await slots.wait_empty()
         waited_s = 0.0
         while waited_s < (EMPTY_HANDED_S if outage.is_down and not engine.unsettled else self._patience_s(lock_s)):
-            if slots.running and not engine.unsettled:
+            if slots.running and not engine.unsettled and waited_s >= _LAST_CHANCE_S:
                 return  # nothing is left but processors that swallow their cancellation
             await anyio.sleep(_LOOK_S)
             waited_s += _LOOK_S

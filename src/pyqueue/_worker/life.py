@@ -60,6 +60,7 @@ class Life:
         self._closing = Closing(self._stop_claiming)
         self._started = False
         self._lived = False
+        self._background: asyncio.Task[None] | None = None
         self._end_of_unlived: asyncio.Task[None] | None = None
         self._ending: BaseException | None = None
         self._engine_ended = asyncio.Event()
@@ -87,12 +88,11 @@ class Life:
             raise PyqueueError(f"worker of queue {self._queue!r} was started before, or closed: construct another one")
         self._started = True
 
-    def begin_in_background(self) -> asyncio.Task[None]:
-        """Begin, and live in a task of its own. Raises as `begin` does."""
+    def begin_in_background(self) -> None:
+        """Begin, and live in a task of its own; `leave` waits for its end. Raises as `begin` does."""
         self.begin()
-        task = asyncio.create_task(self.live(), name=f"pyqueue worker {self._queue}")
-        task.add_done_callback(self._background_ended)
-        return task
+        self._background = asyncio.create_task(self.live(), name=f"pyqueue worker {self._queue}")
+        self._background.add_done_callback(self._background_ended)
 
     async def live(self) -> None:
         """Run the parts until the worker is closed."""
@@ -115,11 +115,30 @@ class Life:
             await self._end()
         await self._closed.wait()
 
+    async def leave(self) -> None:
+        """End it at once, and wait for the end of the background: some seconds, in which being cancelled again changes
+        nothing. Raises what the background raised."""
+        if self._background is None:
+            await self.close(0.0)
+            return
+        self._closing.request(0.0)
+        cancelled = False
+        while pending := [task for task in (self._background, self._end_of_unlived) if task and not task.done()]:
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError:
+                cancelled = True
+        await self._closed.wait()  # the end of one that never lived is about to begin
+        if cancelled:
+            raise asyncio.CancelledError
+        if not self._background.cancelled():
+            self._background.result()
+
     async def _run_parts(self) -> None:
         cancelled = False
         async with anyio.create_task_group() as group:
             group.cancel_scope.shield = True
-            await self._start_parts(group)
+            self._start_parts(group)
             while not self._engine_ended.is_set():
                 try:
                     await self._engine_ended.wait()
@@ -132,10 +151,11 @@ class Life:
         if cancelled:
             raise asyncio.CancelledError
 
-    async def _start_parts(self, group: TaskGroup) -> None:
+    def _start_parts(self, group: TaskGroup) -> None:
         parts = self.parts
         parts.confirmations.bind(group, parts.engine.finished)
-        await group.start(parts.slots.run)
+        parts.slots.open()
+        group.start_soon(parts.slots.run)
         if not self._options.skip_lock_renewal:
             group.start_soon(parts.keep_leases)
         if not self._options.skip_stalled_check:
@@ -170,7 +190,9 @@ class Life:
     def _background_ended(self, task: asyncio.Task[None]) -> None:
         if not self._lived:  # cancelled before its first step
             self._end_of_unlived = asyncio.create_task(self._end())
-        elif not task.cancelled() and isinstance(task.exception(), Exception):
+        if task.cancelled():
+            logger.warning("the task of the worker of queue %s was cancelled: it is closed", self._queue)
+        elif isinstance(task.exception(), Exception):
             logger.error("the worker of queue %s has crashed", self._queue, exc_info=task.exception())
 
     async def _close_when_cancelled(self) -> None:

@@ -20,7 +20,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import anyio
-from anyio.abc import TaskStatus
 
 from pyqueue._worker.held import CancelReason, Held
 
@@ -97,10 +96,13 @@ class Slots:
         """Jobs here that were active when a worker died."""
         return self._suspects
 
-    async def run(self, *, task_status: TaskStatus[None]) -> None:
-        """Keep the slots alive until cancelled; raises what a slot raises, which is a defect."""
+    def open(self) -> None:
+        """Take jobs from now on; `run` follows. In the event loop that runs them."""
         self._crashed = asyncio.get_running_loop().create_future()
-        task_status.started()
+
+    async def run(self) -> None:
+        """Keep the slots alive until cancelled; raises what a slot raises, which is a defect."""
+        assert self._crashed is not None, "open() comes first"
         try:
             await self._crashed
         finally:
@@ -139,7 +141,7 @@ class Slots:
             if not waiting.done():
                 waiting.set_result(held)
                 return
-        assert self._crashed is not None, "run() comes first"
+        assert self._crashed is not None, "open() comes first"
         task = asyncio.get_running_loop().create_task(self._slot(held), name="pyqueue slot")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -155,7 +157,8 @@ class Slots:
                 self._left(held)
 
     def cancel_all(self, reason: CancelReason) -> None:
-        """Cancel every running processor, the last one first: jobs that go back then stand in line as they did."""
+        """Cancel every running processor, the last one first: where they clean up equally fast, the jobs that go back
+        then stand in line as they did."""
         for held in tuple(reversed(self._running)):
             self.cancel(held, reason)
 
@@ -171,6 +174,7 @@ class Slots:
 
     async def _slot(self, held: Held) -> None:
         task = asyncio.current_task()
+        assert task is not None
         loop = asyncio.get_running_loop()
         while True:
             held.task = task
@@ -179,6 +183,9 @@ class Slots:
             if held.cancels:
                 await _absorb_cancellation(task, held.cancels)
             self._end(held)
+            if task.cancelling():  # it is the slot that is to end, and not only its job
+                self._pass_on()
+                return
             if self._waiting and len(self._running) < self._concurrency:
                 held = self._waiting.popleft()
                 self._begin(held)
@@ -187,6 +194,12 @@ class Slots:
                 waiting: asyncio.Future[Held] = loop.create_future()
                 self._idle.append(waiting)
                 held = await waiting
+
+    def _pass_on(self) -> None:
+        """This slot ends: another one runs the job whose turn it is."""
+        is_open = self._crashed is not None and not self._crashed.done()
+        if is_open and self._waiting and len(self._running) < self._concurrency:
+            self._run(self._waiting.popleft())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -229,9 +242,8 @@ class Slots:
             asyncio.get_running_loop().call_later(CANCEL_AGAIN_S, self._deliver, held)
 
 
-async def _absorb_cancellation(task: asyncio.Task[Any] | None, count: int) -> None:
+async def _absorb_cancellation(task: asyncio.Task[Any], count: int) -> None:
     """Take back cancellations that were meant for the job, so that they do not reach the slot."""
-    assert task is not None
     for _ in range(count):
         task.uncancel()
     # One that was asked for while the processor was just returning is still to come (before Python 3.13).

@@ -83,7 +83,6 @@ class Worker(Generic[DataT, ResultT]):
             owns_connection=not isinstance(connection, Connection),
         )
         self._parts = self._life.parts
-        self._background: asyncio.Task[None] | None = None
 
     # Life.
 
@@ -101,29 +100,27 @@ class Worker(Generic[DataT, ResultT]):
         timeout: seconds or timedelta; jobs that still run then are cancelled and handed back to the queue, with no
         attempt spent. force: the same, now. Returns within seconds after that even if Redis is down.
         """
-        if self._parts.slots.job_of(asyncio.current_task()) is not None:
-            raise PyqueueError("close() in a processor would wait for that processor: call it from another task")
+        self._check_caller()
         await self._life.close(0.0 if force else seconds(timeout))
 
     async def __aenter__(self) -> Self:
         """Start in the background."""
         # A task and not a task group: what enters and leaves a context (a test fixture, an application's lifespan) is
         # not always one task, which a group would need. It is awaited in __aexit__.
-        self._background = self._life.begin_in_background()
+        self._life.begin_in_background()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Close; running jobs may finish, or go back to the queue where the block, or this wait, is cancelled."""
+        self._check_caller()
         try:
             if kind is None or issubclass(kind, Exception):
                 await self.close()
         finally:
             with anyio.CancelScope(shield=True):
-                await self.close(force=True)
-                if self._background is not None:
-                    await self._background
+                await self._life.leave()
 
     def pause(self) -> None:
         """Claim no more jobs until `resume` and give back those claimed ahead; those that run go on. This worker only.
@@ -237,3 +234,7 @@ class Worker(Generic[DataT, ResultT]):
         if self._parts.engine.agenda.is_overbooked:
             self._parts.waiter.interrupt()
         self._parts.engine.changed()
+
+    def _check_caller(self) -> None:
+        if self._parts.slots.job_of(asyncio.current_task()) is not None:
+            raise PyqueueError("close() in a processor would wait for that processor: call it from another task")
