@@ -6,7 +6,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -49,28 +49,34 @@ async def _kill_workers(directory: Path, kills: int, jobs: int, *, max_stalled_c
         await stage.add(durations(jobs, 0.2, _LONGEST_JOB_S))
         await stage.crew.assemble(workers)
         faults: list[tuple[float, int]] = []
-        hits: Counter[str] = Counter()
+        held: list[tuple[float, frozenset[str]]] = []
         for number in range(kills):
             await anyio.sleep(pause_s * random.uniform(0.5, 1.5))
             faults.append(stage.crew.kill_one())
             stage.crew.hire()
             await anyio.sleep(_LAST_WORDS_S)
-            hits.update(held_by(stage, faults[-1][1]))
+            held.append((faults[-1][0], held_by(stage, faults[-1][1])))
             if number % 20 == 19:
                 logger.info("%d kills, %d jobs done", number + 1, len(stage.ledger.of("finished")))
         await stage.until_done(60)
+        hits = Counter(job for _, jobs_hit in held for job in jobs_hit)
         over_the_limit = {job for job, times in hits.items() if times > max_stalled_count}
         found = audit(stage, guilty=over_the_limit)
-        return _judge_kills(stage, found, faults, hits, over_the_limit)
+        return _judge_kills(stage, found, faults, held, over_the_limit)
 
 
 def _judge_kills(
-    stage: Stage, found: Audit, faults: list[tuple[float, int]], hits: Counter[str], over_the_limit: Iterable[str]
+    stage: Stage,
+    found: Audit,
+    faults: list[tuple[float, int]],
+    held: Sequence[tuple[float, frozenset[str]]],
+    over_the_limit: Iterable[str],
 ) -> Report:
     limit, prefetch = stage.crew.plan.max_stalled_count, stage.crew.plan.prefetch
     # As many jobs run as wait, so each waits for one; and a worker holds one at a time of those that were hit.
     usual_s, most_s = (2.6 + _LONGEST_JOB_S, 10) if prefetch else (2.6, 4)
-    waits = sorted(restarted_after(stage.ledger, faults)) or [0.0]
+    waits = sorted(restarted_after(stage.ledger, faults, held)) or [0.0]
+    hits = frozenset[str]().union(*(jobs for _, jobs in held))
     hit_often = len(set(over_the_limit))
     bars = [
         *nothing_lost(found),

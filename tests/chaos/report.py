@@ -92,8 +92,14 @@ def nothing_lost(found: Audit) -> list[Bar]:
     ]
 
 
-def restarted_after(ledger: Ledger, faults: Iterable[tuple[float, int]]) -> list[float]:
-    """For each job that ran in a process when that died: seconds until it was started again."""
+def restarted_after(
+    ledger: Ledger, faults: Iterable[tuple[float, int]], held: Sequence[tuple[float, frozenset[str]]] = ()
+) -> list[float]:
+    """For each job that ran in a process when that died: seconds until it was started again.
+
+    held: when processes died, and the jobs that they held by their locks. A job that was claimed again by one that died
+    before it started the job waits anew from then on.
+    """
     waits: list[float] = []
     records = ledger.of("started", "finished")
     for at, pid in faults:
@@ -101,7 +107,8 @@ def restarted_after(ledger: Ledger, faults: Iterable[tuple[float, int]]) -> list
         cut_off -= {r.job for r in records if r.pid == pid and r.kind == "finished"}
         for job in cut_off:
             again = [r.at for r in records if r.job == job and r.kind == "started" and r.at > at]
-            waits += [min(again) - at] if again else []
+            hits = [when for when, jobs in held if job in jobs and again and at <= when < min(again)]
+            waits += [min(again) - max(hits, default=at)] if again else []
     return waits
 
 
