@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,9 +10,10 @@ import pytest
 from tests.conformance.differential import DEFAULT, Comparison, Oracle
 from tests.conformance.generate import Generator
 from tests.interop.node import NODE_MODULES
+from tests.support.node import skip_without_node
 from tests.support.server import RedisServer
 
-pytestmark = pytest.mark.needs_server
+pytestmark = [pytest.mark.needs_server, pytest.mark.needs_node]
 
 _LENGTH: Final = 40
 _FEATURES: Final = (DEFAULT, ("core", "jobs", "events"), ("core", "jobs", "schedulers"), ("core", "jobs", "flows"))
@@ -23,8 +23,7 @@ _SCENARIOS: Final = 30
 
 @pytest.fixture(scope="module")
 def oracle(_server_process: RedisServer) -> Iterator[Oracle]:
-    if shutil.which("node") is None or not NODE_MODULES.is_dir():
-        pytest.skip("Node or its packages are missing: install Node 20 or newer with npm, then run .ci/node-packages")
+    skip_without_node(NODE_MODULES)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BULLMQ_NODE_MODULES", str(NODE_MODULES))
         with Oracle.started(_server_process.port) as started:

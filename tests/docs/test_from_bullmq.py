@@ -10,7 +10,6 @@ import ast
 import inspect
 import json
 import re
-import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from pydantic_core import PydanticUndefined
 import pyqueue
 from pyqueue import events, options, worker_options
 from pyqueue._worker.worker import WorkerEvent
+from tests.support.node import skip_without_node
 
 HERE: Final = Path(__file__).resolve().parent
 ROOT: Final = HERE.parents[1]
@@ -194,8 +194,7 @@ def test_the_defaults_are_ours() -> None:
 @pytest.mark.needs_node
 def test_the_list_is_that_of_the_installed_package() -> None:
     """After an update of BullMQ: node tests/docs/bullmq_api.mjs tests/interop > tests/docs/bullmq_api.json."""
-    if shutil.which("node") is None or not (INTEROP / "node_modules" / "bullmq").is_dir():
-        pytest.skip("Node or its packages are missing: install Node 20 or newer with npm, then run .ci/node-packages")
+    skip_without_node(INTEROP / "node_modules" / "bullmq")
     command = ["node", str(HERE / "bullmq_api.mjs"), str(INTEROP)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=50).stdout
     assert json.loads(printed) == API

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from examples.email_service.jobs import enqueue_invite, open_queue
 from examples.email_service.payloads import Invite
 from examples.email_service.settings import Settings
 from tests.support.deployment import CHECKOUT, DEPLOY
+from tests.support.node import skip_without_node
 from tests.support.server import RedisServer, free_port
 from tests.support.waiting import wait_until
 
@@ -37,8 +37,8 @@ def redis_url(server: RedisServer) -> str:
 def board(settings: Settings, tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Its URL and its process; not yet listening."""
     packages = next((each for each in INSTALLED if (each / "@bull-board" / "express").is_dir()), None)
-    if shutil.which("node") is None or packages is None:
-        pytest.skip("Node or its packages are missing: install Node 20 or newer with npm, then run .ci/node-packages")
+    skip_without_node(packages)
+    assert packages is not None
     (tmp_path / "server.mjs").write_text((DEPLOY / "bull-board" / "server.mjs").read_text())
     (tmp_path / "node_modules").symlink_to(packages)
     port = str(free_port())

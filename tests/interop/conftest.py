@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, NamedTuple, Protocol
 
@@ -11,6 +10,7 @@ import pytest
 from tests.interop.node import HERE, NODE_MODULES, NodeProcess
 from tests.interop.report import SHOWN, summary
 from tests.interop.sides import NodeSide, PythonSide, Side
+from tests.support.node import skip_without_node
 from tests.support.server import RedisServer
 
 _SUBJECTS: Final = pytest.StashKey[dict[str, str]]()
@@ -49,8 +49,7 @@ class Pair(NamedTuple):
 
 @pytest.fixture(scope="session")
 def _node_process(_server_process: RedisServer) -> Iterator[NodeProcess]:
-    if shutil.which("node") is None or not NODE_MODULES.is_dir():
-        pytest.skip("Node or its packages are missing: install Node 20 or newer with npm, then run .ci/node-packages")
+    skip_without_node(NODE_MODULES)
     with NodeProcess.started(_server_process.port) as process:
         yield process
 
