@@ -37,7 +37,7 @@ def machine(results: Results) -> str:
     """Where and when, with which versions."""
     about = results.about
     lines = [
-        f"- Run of {about['at']}, commit {about['commit']}{results.kind}:"
+        f"- Run of {about['at']}, commit {about['commit']}{results.caveats}:"
         f" {about['repetitions']} repetitions, {about['payload_bytes']} bytes of data per job.",
         f"- {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB; {about['platform']}; Python"
         f" {about['python']}; {about['server']}; load average {about['load_average']} at the start.",

@@ -88,8 +88,8 @@ class Results:
         return bool(self.about.get("interrupted"))
 
     @property
-    def kind(self) -> str:
-        """What kind of run it is, where it is no whole one, to be put into a list of facts; else empty."""
+    def caveats(self) -> str:
+        """What makes it less than a whole run, to be put behind other facts; empty for a whole one."""
         words = ("shortened (`--quick`)" if self.about["quick"] else "", "interrupted" if self.is_interrupted else "")
         return "".join(f", {word}" for word in words if word)
 

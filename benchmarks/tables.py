@@ -168,6 +168,6 @@ def about_line(results: Results) -> str:
     return (
         f"{about['at']}, {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['platform']},"
         f" Python {about['python']}, {about['server']}, load {about['load_average']},"
-        f" commit {about['commit']}{results.kind}; {about['repetitions']} repetitions,"
+        f" commit {about['commit']}{results.caveats}; {about['repetitions']} repetitions,"
         f" payload {about['payload_bytes']} bytes; {versions}"
     )

@@ -44,6 +44,31 @@ class Endless:
         await wait_until(lambda: sorted(self.begun) == sorted(job.id for job in jobs))
 
 
+class SlowToEnd(Endless):
+    """One whose clean-up takes as long as the test wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cleaning_up, self._may_end = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, job: Job[Any, Any]) -> None:
+        try:
+            await super().__call__(job)
+        finally:
+            self._cleaning_up.set()
+            await self._may_end.wait()
+
+    async def cancelled_again_and_again(self, job: Job[Any, Any], task: asyncio.Task[None]) -> None:
+        """Cancel a task when the job has come, and three times more while that cleans up."""
+        await self.has(job)
+        task.cancel()
+        await self._cleaning_up.wait()
+        for _ in range(3):
+            task.cancel()
+            await asyncio.sleep(0)
+        self._may_end.set()
+
+
 async def test_a_paused_worker_finishes_what_runs_and_starts_nothing(
     queue: AnyQueue, start_worker: StartWorker
 ) -> None:
@@ -299,25 +324,10 @@ async def test_a_run_whose_task_is_cancelled_hands_its_jobs_back(queue: AnyQueue
 async def test_a_run_whose_task_is_cancelled_twice_lets_processors_clean_up(
     queue: AnyQueue, make_worker: MakeWorker
 ) -> None:
-    cleaning_up, may_end = asyncio.Event(), asyncio.Event()
-    begun: list[str] = []
-
-    async def process(job: Job[Any, Any]) -> None:
-        begun.append(job.id)
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cleaning_up.set()
-            await may_end.wait()
-
+    slow = SlowToEnd()
     job = await queue.add("x")
-    task = asyncio.create_task(make_worker(process).run())
-    await wait_until(lambda: begun)
-    task.cancel()
-    await cleaning_up.wait()
-    task.cancel()
-    await asyncio.sleep(0)
-    may_end.set()
+    task = asyncio.create_task(make_worker(slow).run())
+    await slow.cancelled_again_and_again(job, task)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await job.state() is JobState.WAITING
@@ -475,18 +485,8 @@ async def test_a_worker_whose_task_is_cancelled_before_its_first_step_can_be_lef
 
 async def test_a_block_that_is_cancelled_twice_is_left_in_order(queue: AnyQueue, make_worker: MakeWorker) -> None:
     """A timeout in a timeout, for example."""
-    cleaning_up, may_end = asyncio.Event(), asyncio.Event()
-    begun: list[str] = []
-
-    async def process(job: Job[Any, Any]) -> None:
-        begun.append(job.id)
-        try:
-            await anyio.sleep_forever()
-        finally:
-            cleaning_up.set()
-            await may_end.wait()
-
-    worker = make_worker(process)
+    slow = SlowToEnd()
+    worker = make_worker(slow)
 
     async def enter() -> None:
         async with worker:
@@ -494,13 +494,7 @@ async def test_a_block_that_is_cancelled_twice_is_left_in_order(queue: AnyQueue,
 
     job = await queue.add("x")
     task = asyncio.create_task(enter())
-    await wait_until(lambda: begun)
-    task.cancel()
-    await cleaning_up.wait()
-    for _ in range(3):
-        task.cancel()
-        await asyncio.sleep(0)
-    may_end.set()
+    await slow.cancelled_again_and_again(job, task)
     with pytest.raises(asyncio.CancelledError):
         await task
     assert worker.health().state == "closed"

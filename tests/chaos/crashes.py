@@ -6,7 +6,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -62,32 +62,31 @@ async def _kill_workers(directory: Path, kills: int, jobs: int, *, max_stalled_c
         hits = Counter(job for _, jobs_hit in held for job in jobs_hit)
         over_the_limit = {job for job, times in hits.items() if times > max_stalled_count}
         found = audit(stage, guilty=over_the_limit)
-        return _judge_kills(stage, found, faults, held, over_the_limit)
+        waits = sorted(restarted_after(stage.ledger, faults, held)) or [0.0]
+        return _judge_kills(stage, found, kills, hits, over_the_limit, waits)
 
 
 def _judge_kills(
     stage: Stage,
     found: Audit,
-    faults: list[tuple[float, int]],
-    held: Sequence[tuple[float, frozenset[str]]],
-    over_the_limit: Iterable[str],
+    kills: int,
+    hits: Collection[str],
+    over_the_limit: Collection[str],
+    waits: Sequence[float],
 ) -> Report:
     limit, prefetch = stage.crew.plan.max_stalled_count, stage.crew.plan.prefetch
     # As many jobs run as wait, so each waits for one; and a worker holds one at a time of those that were hit.
     usual_s, most_s = (2.6 + _LONGEST_JOB_S, 10) if prefetch else (2.6, 4)
-    waits = sorted(restarted_after(stage.ledger, faults, held)) or [0.0]
-    hits = frozenset[str]().union(*(jobs for _, jobs in held))
-    hit_often = len(set(over_the_limit))
     bars = [
         *nothing_lost(found),
         Bar("finished twice <= 2", len(found.duplicates) <= 2),
         Bar("reruns only after a lost lock", not found.unexcused),
         Bar(f"recovery p50 <= {usual_s} s", statistics.median(waits) <= usual_s),
         Bar(f"max <= {most_s} s", waits[-1] <= most_s),
-        Bar(f"{len(hits)} jobs hit, {hit_often} of them more than {limit} times, which may fail", bool(hits)),
+        Bar(f"{len(hits)} jobs hit, {len(over_the_limit)} of them more than {limit} times, which may fail", bool(hits)),
     ]
     title = f"kill -9, max_stalled_count {limit}{f', prefetch {prefetch}' if prefetch else ''}"
-    return Report(title, len(stage.acknowledged), len(faults), found, bars, waits)
+    return Report(title, len(stage.acknowledged), kills, found, bars, waits)
 
 
 def held_by(stage: Stage, pid: int) -> frozenset[str]:

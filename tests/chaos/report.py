@@ -107,8 +107,9 @@ def restarted_after(
         cut_off -= {r.job for r in records if r.pid == pid and r.kind == "finished"}
         for job in cut_off:
             again = [r.at for r in records if r.job == job and r.kind == "started" and r.at > at]
-            hits = [when for when, jobs in held if job in jobs and again and at <= when < min(again)]
-            waits += [min(again) - max(hits, default=at)] if again else []
+            if again:
+                hits = [when for when, jobs in held if job in jobs and at <= when < min(again)]
+                waits.append(min(again) - max(hits, default=at))
     return waits
 
 

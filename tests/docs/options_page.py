@@ -11,10 +11,13 @@ import ast
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Final, NamedTuple
 
-from pyqueue import options, repeat, worker_options
+from pydantic import BaseModel
+
+from pyqueue.options import Backoff, Deduplication, JobOptions, QueueOptions, RateLimit, Retention
+from pyqueue.repeat import RepeatOptions
+from pyqueue.worker_options import WorkerOptions
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "reference" / "options.md"
 
@@ -35,8 +38,7 @@ class Section(NamedTuple):
     """A table: one model."""
 
     heading: str
-    module: ModuleType
-    model: str
+    model: type[BaseModel]
     used: str
     """How its options are given."""
 
@@ -44,30 +46,26 @@ class Section(NamedTuple):
 SECTIONS: Final = (
     Section(
         "Jobs",
-        options,
-        "JobOptions",
+        JobOptions,
         "`queue.add(name, data, ...)`, in nodes of flows, and as `default_job_options=` of a queue",
     ),
     Section(
         "Backoff",
-        options,
-        "Backoff",
+        Backoff,
         "`backoff=Backoff.exponential(1_000, jitter=0.5)`, or as a number, which is a fixed one",
     ),
     Section(
         "Retention",
-        options,
-        "Retention",
+        Retention,
         "`remove_on_complete=Retention(count=1_000)`, or as `True` (keep none), `False` (keep all) or a count",
     ),
-    Section("Deduplication", options, "Deduplication", '`deduplication=Deduplication(id="ada", ttl=60_000)`'),
-    Section("Queues", options, "QueueOptions", "`Queue(name, ...)`"),
-    Section("Workers", worker_options, "WorkerOptions", "`Worker(name, processor, ...)`"),
-    Section("Rate limit", options, "RateLimit", "`limiter=RateLimit(max=100, duration=60_000)`"),
+    Section("Deduplication", Deduplication, '`deduplication=Deduplication(id="ada", ttl=60_000)`'),
+    Section("Queues", QueueOptions, "`Queue(name, ...)`"),
+    Section("Workers", WorkerOptions, "`Worker(name, processor, ...)`"),
+    Section("Rate limit", RateLimit, "`limiter=RateLimit(max=100, duration=60_000)`"),
     Section(
         "Schedulers",
-        repeat,
-        "RepeatOptions",
+        RepeatOptions,
         "`queue.schedulers.upsert(id, ...)`, with `every` or `pattern`; options of the jobs go into `options=`",
     ),
 )
@@ -87,18 +85,14 @@ def render() -> str:
 
 
 def _section(section: Section) -> str:
-    model = _class(section.module, section.model)
+    (model,) = ast.parse(inspect.getsource(section.model)).body
+    assert isinstance(model, ast.ClassDef)
     rows = [
         f"| `{option.name}` | {f'`{option.default}`' if option.default else ''} | {_cell(option.meaning)} |"
         for option in _options(model)
     ]
     head = (f"## {section.heading}", _cell(ast.get_docstring(model) or ""), f"Given as {section.used}.")
     return "\n\n".join((*head, "\n".join(("| option | default | |", "|---|---|---|", *rows)))) + "\n"
-
-
-def _class(module: ModuleType, name: str) -> ast.ClassDef:
-    tree = ast.parse(inspect.getsource(module))
-    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
 def _options(model: ast.ClassDef) -> Iterator[Option]:
