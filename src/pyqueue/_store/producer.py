@@ -21,7 +21,7 @@ from pyqueue.version import VERSION
 ADD_DEADLINE_S: Final = 9.5
 #: One try of an add: a connection that has fallen silent is given up early enough for another try.
 ADD_TRY_S: Final = 4.0
-#: The length of an event stream that scripts write where there is none.
+#: The length of an event stream that scripts write where there is none (`lua/include/meta.lua`).
 _MAX_EVENTS: Final = 10_000
 
 

@@ -122,13 +122,14 @@ class Life:
             await self.close(0.0)
             return
         self._closing.request(0.0)
-        cancelled = False
-        while pending := [task for task in (self._background, self._end_of_unlived) if task and not task.done()]:
+        is_over = cancelled = False
+        while not is_over:
             try:
-                await asyncio.wait(pending)
+                await self._closed.wait()
+                await asyncio.wait([task for task in (self._background, self._end_of_unlived) if task is not None])
+                is_over = True
             except asyncio.CancelledError:
                 cancelled = True
-        await self._closed.wait()  # the end of one that never lived is about to begin
         if cancelled:
             raise asyncio.CancelledError
         if not self._background.cancelled():

@@ -68,8 +68,7 @@ class Slots:
     @concurrency.setter
     def concurrency(self, value: int) -> None:
         self._concurrency = value
-        while self._waiting and len(self._running) < value:
-            self._run(self._waiting.popleft())
+        self._start_waiting()
 
     @property
     def capacity(self) -> int:
@@ -146,6 +145,11 @@ class Slots:
         self._tasks.add(task)
         task.add_done_callback(self._ended)
 
+    def _start_waiting(self) -> None:
+        """Start jobs that wait, as far as there is room."""
+        while self._waiting and len(self._running) < self._concurrency:
+            self._run(self._waiting.popleft())
+
     def cancel(self, held: Held, reason: CancelReason) -> None:
         """Cancel the processor of a job, again and again until it ends; a job that waits for its turn is dropped."""
         if held.cancel_reason is None:
@@ -184,7 +188,8 @@ class Slots:
                 await _absorb_cancellation(task, held.cancels)
             self._end(held)
             if task.cancelling():  # it is the slot that is to end, and not only its job
-                self._pass_on()
+                if self._crashed is not None and not self._crashed.done():
+                    self._start_waiting()
                 return
             if self._waiting and len(self._running) < self._concurrency:
                 held = self._waiting.popleft()
@@ -194,12 +199,6 @@ class Slots:
                 waiting: asyncio.Future[Held] = loop.create_future()
                 self._idle.append(waiting)
                 held = await waiting
-
-    def _pass_on(self) -> None:
-        """This slot ends: another one runs the job whose turn it is."""
-        is_open = self._crashed is not None and not self._crashed.done()
-        if is_open and self._waiting and len(self._running) < self._concurrency:
-            self._run(self._waiting.popleft())
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -224,7 +223,7 @@ class Slots:
             )
 
     def _end(self, held: Held) -> None:
-        self._running.pop(held, None)
+        del self._running[held]
         self._left(held)
         self._finished(held)
 

@@ -117,7 +117,7 @@ class Worker(Generic[DataT, ResultT]):
         self._check_caller()
         try:
             if kind is None or issubclass(kind, Exception):
-                await self.close()
+                await self._life.close(None)
         finally:
             with anyio.CancelScope(shield=True):
                 await self._life.leave()
