@@ -21,6 +21,11 @@ class Keep:
     limit: int = 1000
     """How many may be removed for their age at one finish."""
 
+    @property
+    def is_bounded(self) -> bool:
+        """Whether a job that is kept may push out older ones."""
+        return self.count > 0 or self.age_s >= 0
+
 
 KEEP_ALL: Final = Keep()
 

@@ -12,7 +12,7 @@ from pyqueue._store.store import Store
 from pyqueue._worker.held import Held
 from pyqueue._worker.outbox import Outbox
 from pyqueue._worker.running_job import RunningJob
-from pyqueue.outcomes import Completed, Outcome, RateLimited, Returned
+from pyqueue.outcomes import Completed, Failed, Keep, Outcome, RateLimited, Returned
 
 pytestmark = pytest.mark.anyio
 
@@ -46,6 +46,30 @@ async def test_what_is_sent_again_goes_first_in_its_order() -> None:
     outbox.arrived(batch)
     outbox.send_again(batch)
     assert ids(outbox.waiting) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "trims"),
+    [
+        (Completed("1"), False),
+        (Completed("1", Keep(count=0)), False),
+        (Completed("1", Keep(count=5)), True),
+        (Failed("no", "[]", keep=Keep(age_s=0)), True),
+        (RateLimited(5), False),
+    ],
+)
+async def test_an_outbox_knows_whether_old_jobs_may_have_to_go(outcome: Outcome, trims: bool) -> None:
+    """Until all outcomes have left, and again if they come back."""
+    outbox = Outbox()
+    for held in (ended("1", outcome), ended("2", Completed("1"))):
+        outbox.add(held)
+    assert outbox.trims is trims
+    first = outbox.take(1)
+    assert outbox.trims is trims
+    outbox.take(1)
+    assert not outbox.trims
+    outbox.send_again(first)
+    assert outbox.trims is trims
 
 
 async def test_jobs_go_back_in_front_of_those_after_them() -> None:

@@ -9,7 +9,7 @@ import time
 
 from pyqueue._redis.outage import Outage
 from pyqueue._store.settling import ClaimRequest, Settlement
-from pyqueue._worker.batch import Exchange, Situation, plan, share
+from pyqueue._worker.batch import MAX_OUTCOMES, MAX_TRIMMING_OUTCOMES, Exchange, Situation, plan, share
 from pyqueue._worker.dispatch import Dispatch
 from pyqueue._worker.flights import Flight, Landing, next_exchange
 from pyqueue._worker.outbox import Outbox
@@ -99,6 +99,7 @@ class Agenda:
         suspects = 0 if landing is None else landing.reply.suspects
         return Situation(
             finished=min(finished, 1) if alone else finished,
+            most=self._most(),
             share=1 if alone else self._share(),
             free_slots=free_slots,
             may_claim=not (alone or self._is_held_back()),
@@ -108,7 +109,10 @@ class Agenda:
         )
 
     def _share(self) -> int:
-        return share(self._slots.capacity, pairs=self._dispatch.flying.come_in_pairs)
+        return share(self._slots.capacity, pairs=self._dispatch.flying.come_in_pairs, most=self._most())
+
+    def _most(self) -> int:
+        return MAX_TRIMMING_OUTCOMES if self._outbox.trims else MAX_OUTCOMES
 
     def _free_slots(self, landing: Landing | None) -> int:
         """Places that neither hold a job nor are meant for one that comes."""

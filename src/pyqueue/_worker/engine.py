@@ -225,7 +225,7 @@ class Engine:
                 self._outbox.closes_limit = True
                 self._intake.close_to(self._dispatch.sender.last_number)
                 self._give_back(self._slots.withdraw())
-            self._outbox.waiting.append(held)  # behind them: it goes back in front of them
+            self._outbox.add(held)  # behind them: it goes back in front of them
         if self._flying:
             if self._may_follow():
                 self._go_on()

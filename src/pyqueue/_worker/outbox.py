@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Sequence
 
 from pyqueue._worker.held import Held
-from pyqueue.outcomes import RateLimited, Returned
+from pyqueue.outcomes import Completed, Failed, RateLimited, Returned
 
 
 class Outbox:
     """Outcomes of one worker that Redis has not confirmed."""
 
-    __slots__ = ("_travelling", "alone", "closes_limit", "returning", "waiting")
+    __slots__ = ("_travelling", "alone", "closes_limit", "returning", "trims", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[Held] = deque()
@@ -26,12 +26,19 @@ class Outbox:
         """So many outcomes are to be sent one by one, because something in a batch could not be sent."""
         self.closes_limit = False
         """An outcome that is to be sent closes the rate limit."""
+        self.trims = False
+        """An outcome that is to be sent may remove old jobs by its retention."""
         self._travelling = 0
 
     @property
     def unconfirmed(self) -> int:
         """Jobs that have ended or are to go back, and are still active in Redis as far as we know."""
         return len(self.waiting) + len(self.returning) + self._travelling
+
+    def add(self, held: Held) -> None:
+        """The outcome of a job that has ended."""
+        self.waiting.append(held)
+        self.trims = self.trims or _may_trim(held)
 
     def give_back(self, jobs: Sequence[Held], *, are_last: bool) -> None:
         """Return jobs that have not started to the front of their line, each in front of the one after it.
@@ -49,6 +56,8 @@ class Outbox:
         """The next batch; it travels until it has `arrived`."""
         batch = [self.waiting.popleft() for _ in range(count)]
         self._travelling += count
+        if not self.waiting:
+            self.trims = False
         if self.closes_limit:
             self.closes_limit = _any_limit(self.waiting)
         return batch
@@ -75,7 +84,13 @@ class Outbox:
         if batch:
             self.waiting.extendleft(reversed(batch))
             self.closes_limit |= _any_limit(batch)
+            self.trims |= any(map(_may_trim, batch))
 
 
 def _any_limit(outcomes: Sequence[Held] | deque[Held]) -> bool:
     return any(type(held.outcome) is RateLimited for held in outcomes)
+
+
+def _may_trim(held: Held) -> bool:
+    outcome = held.outcome
+    return isinstance(outcome, Completed | Failed) and outcome.keep.is_bounded
