@@ -76,6 +76,15 @@ def _share(workload: str, limit: str) -> Measure:
     return measure
 
 
+def _against_control(results: Results, system: str) -> float | None:
+    """Calls above the bound per second of the server's time, ours by the control's: what is not the machine's."""
+    both = [results.summary("slow_log", system, f"{whose}above_2_ms_per_s") for whose in ("", "control_")]
+    ours, controls = (summary.median if summary else None for summary in both)
+    if ours is None or controls is None:
+        return None
+    return ours / controls if controls else float("inf") if ours else 0.0
+
+
 def _rate(title: str, workload: str, bar: float, moonshot: float, peer: str = NODE) -> Bar:
     return Bar(title, _ratio(workload, "jobs_per_s", peer), bar, moonshot, True, "x", (workload,), peer)
 
@@ -112,6 +121,8 @@ BARS: Final = (
         1.15, None, False, "x", ("growth",)),
     Bar("script calls above 2 ms with 1,000,000 jobs", _figure("slow_log", "above_2_ms"),
         0, None, False, "", ("slow_log",)),
+    Bar("the same per second of Redis' time, against a script of constant work", _against_control,
+        1, None, False, "x", ("slow_log",)),
     Bar("growth of a worker's memory over 1,000,000 jobs", _figure("soak", "growth_mb"),
         5, None, False, "MB", ("soak",)),
     Bar("commands sent by an idle worker's client", _figure("idle", "client_commands_per_s"),

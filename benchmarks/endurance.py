@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from benchmarks.bench import Bench, Figures
-from benchmarks.control import Control
+from benchmarks.control import Control, is_control
 from benchmarks.longer import limit
 from benchmarks.priority import favoured
 from benchmarks.program import ProgramError
@@ -44,7 +45,8 @@ def slow_log(bench: Bench) -> Figures:
 
     Its durations are wall time, so the server gets the highest priority, where we may give it; without, calls on a busy
     machine seem slow because the server did not run. A control (`benchmarks.control`) runs beside: how many of its
-    calls, which always do the same, are above the bound tells what the machine adds.
+    calls, which always do the same, are above the bound tells what the machine adds. The longer calls take, the more of
+    them the machine hits: both are told per second of the server's time, too.
     """
     with favoured(bench.server.pid) as is_favoured:
         if not is_favoured:
@@ -56,31 +58,51 @@ def _slow_log(bench: Bench) -> Figures:
     client = bench.server.client
     client.config_set("slowlog-max-len", LONGEST_LOG)
     client.config_set("slowlog-log-slower-than", COLLECTED_US)
-    calls = control_calls = 0
-    collected: list[SlowCall] = []
+    ours, controls = _Tally(), _Tally()
     jobs = bench.jobs(MILLION)
     for name, fill in (("waiting", _fill_waiting), ("delayed", _fill_delayed), ("completed", _fill_completed)):
         bench.server.empty()
         with Control(client) as control:
             fill(bench, jobs)
             asyncio.run(_use(f"redis://127.0.0.1:{bench.server.port}", _ENDINGS[name]))
-        slow = script_calls(client.slowlog_get(LONGEST_LOG), control.sha)
-        made = bench.state().calls
-        calls += made.get("evalsha", 0) + made.get("eval", 0) - control.calls
-        control_calls += control.calls
-        collected += slow
+        slow = script_calls(client.slowlog_get(LONGEST_LOG))
+        stats: dict[str, Any] = client.info("commandstats")
+        evaluated = stats["cmdstat_eval"]  # the control's, and first calls of ours, which are a thousandth of it
+        first_calls = evaluated["calls"] - control.calls
+        ours.add(
+            stats["cmdstat_evalsha"]["calls"] + first_calls, stats["cmdstat_evalsha"]["usec"], slow, of_control=False
+        )
+        controls.add(control.calls, evaluated["usec"], slow, of_control=True)
         bench.notes.extend(describe(f"{jobs:,} {name}", slow))
     client.config_set("slowlog-log-slower-than", 10_000)
-    ours = [call.duration_us for call in collected if call.script != CONTROL]
-    controls = [call.duration_us for call in collected if call.script == CONTROL]
     return {
-        "slowest_ms": max(ours, default=0) / 1000,
-        "above_2_ms": above_bound(ours),
-        "script_calls_made": calls,
-        "control_slowest_ms": max(controls, default=0) / 1000,
-        "control_above_2_ms": above_bound(controls),
-        "control_calls": control_calls,
+        "slowest_ms": ours.slowest_us / 1000,
+        "above_2_ms": ours.above_bound,
+        "script_calls_made": ours.calls,
+        "above_2_ms_per_s": ours.above_bound / ours.busy_s,
+        "control_slowest_ms": controls.slowest_us / 1000,
+        "control_above_2_ms": controls.above_bound,
+        "control_calls": controls.calls,
+        "control_above_2_ms_per_s": controls.above_bound / controls.busy_s,
     }
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Script calls of one side, the control's or pyqueue's."""
+
+    calls: int = 0
+    busy_s: float = 0.0
+    """The server's time that they took."""
+    above_bound: int = 0
+    slowest_us: int = 0
+
+    def add(self, calls: int, busy_us: int, slow: Iterable[SlowCall], *, of_control: bool) -> None:
+        durations = [call.duration_us for call in slow if (call.script == CONTROL) is of_control]
+        self.calls += calls
+        self.busy_s += busy_us / 1e6
+        self.above_bound += above_bound(durations)
+        self.slowest_us = max(self.slowest_us, *durations, 0)
 
 
 def above_bound(durations_us: Iterable[int]) -> int:
@@ -88,13 +110,15 @@ def above_bound(durations_us: Iterable[int]) -> int:
     return sum(duration > BOUND_US for duration in durations_us)
 
 
-def script_calls(entries: Iterable[dict[str, Any]], control_sha: str = "") -> list[SlowCall]:
+def script_calls(entries: Iterable[dict[str, Any]]) -> list[SlowCall]:
     """The script calls among the entries of SLOWLOG GET, by the names of pyqueue's scripts, and CONTROL."""
-    names = {scripts.load(name).sha: name for name in scripts.names()} | {control_sha: CONTROL}
+    names = {scripts.load(name).sha: name for name in scripts.names()}
     found = []
     for entry in entries:
         command, _, rest = entry["command"].decode(errors="replace").partition(" ")
-        if command.upper() in {"EVALSHA", "EVAL"}:
+        if is_control(entry):
+            found.append(SlowCall(CONTROL, entry["duration"]))
+        elif command.upper() in {"EVALSHA", "EVAL"}:
             found.append(SlowCall(names.get(rest.partition(" ")[0], "(first call, with its text)"), entry["duration"]))
     return found
 

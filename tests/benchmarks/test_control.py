@@ -9,38 +9,47 @@ from pathlib import Path
 import anyio
 import pytest
 import redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import ResponseError
 
 from benchmarks import growth
-from benchmarks.control import Control
+from benchmarks.control import REMOVED, STORED, Control, is_control
 from benchmarks.priority import favoured
 from tests.support.server import RedisServer
 from tests.support.waiting import wait_until
 
 
 @pytest.mark.needs_server
-def test_the_control_runs_beside_other_calls_and_counts_its_own(tmp_path: Path) -> None:
+def test_the_control_runs_beside_other_calls_counts_its_own_and_leaves_nothing(tmp_path: Path) -> None:
     with RedisServer.started(tmp_path) as server, server.client() as client:
         client.config_set("slowlog-log-slower-than", 0)
+        client.config_set("slowlog-max-len", 1_000_000)
+        client.set("mine", 1)
         with Control(client) as control:
             client.eval("return 1", 0)
             anyio.run(wait_until, lambda: control.calls >= 5)
 
-        assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == control.calls
-        logged = [entry for entry in client.slowlog_get(1000) if control.sha.encode() in entry["command"]]
-        assert sum(entry["command"].startswith(b"EVALSHA") for entry in logged) == control.calls
+        assert client.info("commandstats")["cmdstat_eval"]["calls"] == control.calls + 1
+        assert sum(map(is_control, client.slowlog_get(1_000_000))) == control.calls
+        assert client.keys() == ["mine"]
+
+
+@pytest.mark.needs_server
+def test_the_memory_of_a_control_grows_as_that_of_jobs_does(tmp_path: Path) -> None:
+    with RedisServer.started(tmp_path) as server, server.client() as client, Control(client) as control:
+        anyio.run(wait_until, lambda: control.calls >= 20)
+        assert len(client.keys("control:*")) > 20 * (STORED - REMOVED)
 
 
 @pytest.mark.needs_server
 def test_a_control_that_fails_is_not_silent(tmp_path: Path) -> None:
-    refused = pytest.raises(NoScriptError)
+    refused = pytest.raises(ResponseError, match="WRONGTYPE")
     with RedisServer.started(tmp_path) as server, server.client() as client, refused:
         _measure_until_the_control_ends(client)
 
 
 def _measure_until_the_control_ends(client: redis.Redis) -> None:
+    client.set("control:wait", "no list")
     with Control(client) as control:
-        client.script_flush()
         anyio.run(wait_until, lambda: control.has_ended)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import bars, endurance, growth, longer, page, plots, tables
 from benchmarks.bench import figures, milliseconds
+from benchmarks.control import MARK
 from benchmarks.program import Report, ServerState
 from benchmarks.results import REFERENCE, Results, Sample, Skipped, history_path, load
 from benchmarks.runner import NOT_MEANT, refusal
@@ -140,6 +141,19 @@ def test_a_bar_is_missed_met_or_far_exceeded(ours: float, word: str) -> None:
     assert bars.judge(results)[0].word == word
 
 
+@pytest.mark.parametrize(
+    ("ours", "controls", "ratio", "word"),
+    [(2.0, 2.0, 1.0, "met"), (3.0, 2.0, 1.5, "MISSED"), (0.0, 0.0, 0.0, "met"), (0.1, 0.0, float("inf"), "MISSED")],
+)
+def test_calls_above_the_bound_are_compared_with_those_of_the_control(
+    ours: float, controls: float, ratio: float, word: str
+) -> None:
+    per_s = {"above_2_ms_per_s": ours, "control_above_2_ms_per_s": controls}
+    verdicts = bars.judge(make_results(Sample("slow_log", "pyqueue", 0, per_s)))
+    (verdict,) = (verdict for verdict in verdicts if "constant work" in verdict.bar.title)
+    assert (verdict.value, verdict.word) == (ratio, word)
+
+
 def test_a_bar_that_must_stay_low_is_judged_the_other_way_round() -> None:
     late = {"p50_ms": 12.0, "p99_ms": 40.0, "early": 0}
     words = {
@@ -232,7 +246,7 @@ def test_slow_calls_bear_the_names_of_their_scripts() -> None:
 
 
 def test_calls_of_the_control_have_a_name_of_their_own() -> None:
-    slow = endurance.script_calls([entry("EVALSHA c0ffee 0", 2100), entry("EVALSHA beef 0", 600)], "c0ffee")
+    slow = endurance.script_calls([entry(f"EVAL {MARK}\nlocal call", 2100), entry("EVALSHA beef 0", 600)])
     assert slow[0] == (endurance.CONTROL, 2100)
     assert slow[1].script != endurance.CONTROL
     assert endurance.above_bound(call.duration_us for call in slow) == 1

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-from benchmarks.control import Control
+from benchmarks.control import Control, is_control
 
 #: A call may not take longer.
 LIMIT_US: Final = 2000
@@ -60,9 +60,9 @@ class SlowLog:
         stats: Any = self._client.info("commandstats")
         calls = sum(stats[name]["calls"] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in stats)
         scripts = [entry for entry in entries if entry["command"].startswith(b"EVAL")]
-        sha, made = (control.sha.encode(), control.calls) if control else (b"no control", 0)
-        controls = [entry["duration"] for entry in scripts if sha in entry["command"]]
-        logged = sorted(entry["duration"] for entry in scripts if sha not in entry["command"])
+        made = control.calls if control else 0
+        controls = [entry["duration"] for entry in scripts if is_control(entry)]
+        logged = sorted(entry["duration"] for entry in scripts if not is_control(entry))
         durations = [0] * (calls - made - len(logged)) + logged
         return Calls(
             len(durations),
