@@ -1,17 +1,26 @@
---- What most exchanges are: jobs that complete and are kept or removed, without children, parents or deduplication, and
---- claims of jobs that never stalled and belong to no scheduler, in a queue without pause and limits.
+--- What most exchanges are: jobs that complete and are kept, by number or all, or removed, without children, parents or
+--- deduplication, and claims of jobs that never stalled and belong to no scheduler, in a queue without pause and limits.
 --- @uses meta wait active prioritized pc delayed completed stalled marker events
 
 local call, try, format = redis.call, redis.pcall, string.format
 
+local function unlink_job(job_key)
+  call('UNLINK', job_key, job_key .. ':logs', job_key .. ':dependencies', job_key .. ':processed', job_key .. ':failed',
+    job_key .. ':unsuccessful')
+end
+
 -- An outcome is five arguments: id, token, kind, value, details. Of jobs that are removed the details begin like that.
 local settled, removed = (#ARGV + 1 - first_row) / 5, '0 0 0 '
+-- Where the newest ones are kept, all outcomes say how many.
+local first_details = settled > 0 and ARGV[first_row + 4] or ''
+local most_kept = tonumber(string.match(first_details, '^0 0 (%d+) %-1 ') or '0')
 if claim == 0 or first_token < 0 or limiter_max > 0 or metrics_points > 0 or rearm > 0 then
   return
 end
 for row = first_row, #ARGV, 5 do
   local details = ARGV[row + 4]
-  if ARGV[row + 2] ~= 'completed' or (details ~= '' and string.sub(details, 1, #removed) ~= removed) then
+  local is_plain = most_kept == 0 and (details == '' or string.sub(details, 1, #removed) == removed)
+  if ARGV[row + 2] ~= 'completed' or not (is_plain or most_kept > 0 and details == first_details) then
     return
   end
 end
@@ -51,8 +60,22 @@ for i = 1, settled do
   end
   settled_ids[i], job_keys[i], lock_keys[i] = job_id, job_key, job_key .. ':lock'
   child_keys[i * 2 - 1], child_keys[i * 2] = job_key .. ':dependencies', job_key .. ':unsuccessful'
-  if details == '' then
+  if details == '' or most_kept > 0 then
     kept[#kept + 1], kept[#kept + 2] = now_text, job_id
+  end
+end
+local old_ids = {}
+if most_kept > 0 then
+  local surplus = math.min((tonumber(try('ZCARD', keys.completed)) or 0) + settled - most_kept, 32) -- see include retention
+  local oldest = surplus > 0 and try('ZRANGE', keys.completed, '0', format('%d', surplus - 1), 'WITHSCORES') or {}
+  if #oldest < 2 * surplus or surplus > 0 and oldest[#oldest] + 0 >= now then
+    return -- some of the settled ones would be removed
+  end
+  for i = 1, #oldest, 2 do
+    old_ids[#old_ids + 1] = oldest[i]
+    if try('HGET', prefix .. oldest[i], 'parentKey') then -- or an error
+      return
+    end
   end
 end
 if settled > 0 then
@@ -147,7 +170,8 @@ if settled > 0 then
     end
   end
   -- If one was not there, or something else has overwritten a key, all go back.
-  local is_kept = left == settled and (#kept == 0 or type(try('ZADD', keys.completed, unpack(kept))) == 'number')
+  local added = left == settled and (#kept == 0 or try('ZADD', keys.completed, unpack(kept)))
+  local is_kept = added == true or type(added) == 'number'
   if not is_kept or type(try('XADD', keys.events, 'MAXLEN', '~', meta[4], '*', 'event', 'completed', 'jobId',
     settled_ids[1], 'returnvalue', ARGV[first_row + 3], 'prev', 'active')) ~= 'string' then
     for i = left, 1, -1 do
@@ -158,15 +182,20 @@ if settled > 0 then
   end
   for i, job_key in ipairs(job_keys) do
     local value, details = ARGV[first_row + 5 * i - 2], ARGV[first_row + 5 * i - 1]
-    if details == '' then
+    if details == '' or most_kept > 0 then
       call('HSET', job_key, 'returnvalue', value, 'finishedOn', now_text, 'atm', format('%d', attempts[i]))
     else
-      call('UNLINK', job_key, job_key .. ':logs', job_key .. ':dependencies', job_key .. ':processed',
-        job_key .. ':failed', job_key .. ':unsuccessful')
+      unlink_job(job_key)
     end
     if i > 1 then
       call('XADD', keys.events, '*', 'event', 'completed', 'jobId', settled_ids[i], 'returnvalue', value, 'prev', 'active')
     end
+  end
+  if #old_ids > 0 and added == settled then
+    for _, job_id in ipairs(old_ids) do
+      unlink_job(prefix .. job_id)
+    end
+    call('ZREM', keys.completed, unpack(old_ids))
   end
   call('DEL', unpack(lock_keys))
   try('SREM', keys.stalled, unpack(settled_ids))

@@ -144,6 +144,42 @@ async def test_what_is_not_plain_is_left_to_the_general_code(bench: Bench, case:
 
 
 @pytest.mark.parametrize(
+    ("keys", "keeps"),
+    [
+        ({"old1": stored(parentKey="t:q:p", parent="{}")}, [(3, -1, 1000)] * 3),  # a parent would have to be told
+        ({"old1": "something else"}, [(3, -1, 1000)] * 3),
+        ({}, [(2, -1, 1000)] * 3),  # one of those that complete would have to go, too
+        ({"completed": Zset({"old1": 1.0, "old2": float(NOW)})}, [(3, -1, 1000)] * 3),  # as old as they are
+        ({}, [(3, -1, 1000), (3, -1, 1000), (-1, -1, 1000)]),
+        ({}, [(-1, -1, 1000), (3, -1, 1000), (3, -1, 1000)]),
+        ({}, [(0, -1, 1000), (3, -1, 1000), (3, -1, 1000)]),
+        ({}, [(3, 60, 1000)] * 3),
+    ],
+)
+async def test_old_jobs_that_are_not_plainly_removed_are_left_to_the_general_code(
+    bench: Bench, keys: dict[str, Any], keeps: list[tuple[int, int, int]]
+) -> None:
+    jobs = {name: value for r in ("r1", "r2", "r3") for name, value in {r: stored(ats="1"), f"{r}:lock": TOKEN}.items()}
+    old = {"old1": stored(), "old2": stored(), "completed": Zset({"old1": 1.0, "old2": 2.0})}
+    seed = {**jobs, "active": ["r3", "r2", "r1"], "wait": ["w1"], "w1": stored(), "meta": {}, **old, **keys}
+    rows = [settled(f"r{n}", "completed", "1", keep=keep) for n, keep in enumerate(keeps, 1)]
+    await _check_declined(bench, "settle_and_claim", Call(seed, rows, exchange(1)))
+
+
+@pytest.mark.parametrize(("count", "kept"), [(5, {"old1", "old2"}), (4, {"old2"}), (3, set())])
+async def test_the_oldest_go_where_the_newest_are_kept(bench: Bench, count: int, kept: set[str]) -> None:
+    jobs = {name: value for r in ("r1", "r2", "r3") for name, value in {r: stored(ats="1"), f"{r}:lock": TOKEN}.items()}
+    old = {"old1": stored(), "old1:logs": ["x"], "old2": stored(), "completed": Zset({"old1": 1.0, "old2": 2.0})}
+    seed = {**jobs, "active": ["r3", "r2", "r1"], "meta": {"opts.maxLenEvents": "10000"}, **old}
+    rows = [settled(job_id, "completed", "1", keep=(count, -1, 1000)) for job_id in ("r1", "r2", "r3")]
+
+    did = await _run(bench, fast_path_alone("settle_and_claim"), Call(seed, rows, exchange(1)))
+
+    assert {name for name in did.keys if name.startswith("old")} == kept | ({"old1:logs"} if "old1" in kept else set())
+    assert {job_id for job_id, _ in did.keys["completed"].value} == kept | {"r1", "r2", "r3"}
+
+
+@pytest.mark.parametrize(
     "row",
     [
         add_row("own:1:2", delay_ms=5),
@@ -314,12 +350,13 @@ def _exchange(dice: Dice) -> Call:
         dice.shuffle(active)
     seed["active"] = active[::-1]
     seed["stalled"] = {job_id for job_id in active if dice.sometimes()}
-    seed["completed"] = Zset({"old": 5.0})
+    _keep_old_jobs(dice, seed)
     if dice.sometimes():
         seed["delayed"] = Zset({"d1": float((NOW + dice.choice([-5, 60_000])) * 4096)})
         seed["d1"] = _hash(dice, delay="5")
     _spoil(dice, seed, active)
-    rows = [_outcome(dice, job_id) for job_id in running]
+    keep = (dice.choice([1, 3, 30]), -1, 1000) if dice.sometimes() else None
+    rows = [_outcome(dice, job_id, keep) for job_id in running]
     args = exchange(
         dice.choice([0, 1, 1, 2, 25]),
         sequence=dice.choice([0, 4, 5]),
@@ -327,6 +364,21 @@ def _exchange(dice: Dice) -> Call:
         **({dice.choice(["limiter_max", "metrics_points", "rearm"]): 1} if dice.rarely() else {}),
     )
     return Call({key: value for key, value in seed.items() if value}, rows, args)
+
+
+def _keep_old_jobs(dice: Dice, seed: dict[str, Any]) -> None:
+    """Jobs that completed before."""
+    old = [f"old{i}" for i in range(dice.choice([1, 1, 5, 40]))]
+    seed["completed"] = Zset({job_id: float(i) for i, job_id in enumerate(old)})
+    for job_id in old:
+        if not dice.rarely():
+            seed[job_id] = _hash(dice, ats="1", returnvalue="1")
+        elif dice.sometimes():
+            seed[job_id] = BROKEN
+    if dice.sometimes():
+        seed[f"{old[0]}:logs"] = ["a line"]
+    if dice.rarely():
+        seed["completed"][old[0]] = float(NOW + dice.choice([-1, 0, 1]))
 
 
 def _spoil(dice: Dice, seed: dict[str, Any], active: list[str]) -> None:
@@ -373,13 +425,14 @@ def _hash(dice: Dice, **more: str) -> dict[str, str]:
     return fields
 
 
-def _outcome(dice: Dice, job_id: str) -> Row:
+def _outcome(dice: Dice, job_id: str, keep: tuple[int, int, int] | None) -> Row:
     if dice.rarely():
         kind = dice.choice(["failed", "retried", "backoff", "released"])
         return settled(job_id, kind, "boom", attempts=3, number=5)
     if dice.rarely():
         return settled(job_id, "completed", "1", keep=(1, -1, 1000))
-    keep = (0, -1, 1000) if dice.random() < 0.1 else (-1, -1, 1000)
+    if keep is None:
+        keep = (0, -1, 1000) if dice.random() < 0.1 else (-1, -1, 1000)
     return settled(job_id, "completed", dice.choice(["null", '{"ok":true}', "1"]), keep=keep)
 
 
