@@ -3,7 +3,7 @@
     python -m benchmarks                    every workload on every system that can be installed (about an hour)
     python -m benchmarks --quick            pyqueue, BullMQ for Node and its Python port, in under two minutes
     python -m benchmarks bars               what pyqueue promises of its speed, measured; exit code 1 if one is missed
-    python -m benchmarks show [FILE]        the tables of a stored run
+    python -m benchmarks show [FILE]        the tables of a stored run, by its path or its name in benchmarks/results
     python -m benchmarks page FILE          put a stored run into docs/explanation/benchmarks.md, with plots
     python -m benchmarks list               systems and workloads
 
@@ -27,7 +27,7 @@ except ModuleNotFoundError:
     raise SystemExit("benchmarks: rich is not installed here; run `make bench`, or pip install '.[bench]'") from None
 
 from benchmarks import bars, command_line, tables
-from benchmarks.results import DIRECTORY, REFERENCE, Results, history_path, load
+from benchmarks.results import DIRECTORY, REFERENCE, Results, find, history_path, latest, load
 from benchmarks.runner import run
 from benchmarks.systems import catalogue
 from benchmarks.workloads import BY_NAME as WORKLOADS
@@ -105,19 +105,18 @@ def _list() -> int:
     return 0
 
 
-def _stored(path: Path | None) -> Results:
-    path = path or _latest()
+def _stored(named: Path | None) -> Results:
+    path = find(named) if named else latest()
+    if path is None:
+        raise SystemExit(f"there is no stored run in {DIRECTORY}: run `python -m benchmarks` first")
     try:
         return load(path)
     except FileNotFoundError:
         raise SystemExit(f"there is no stored run {path}: the runs are in {DIRECTORY}") from None
-
-
-def _latest() -> Path:
-    runs = sorted(DIRECTORY.glob("2*.json"))
-    if not runs:
-        raise SystemExit(f"there is no stored run in {DIRECTORY}: run `python -m benchmarks` first")
-    return runs[-1]
+    except OSError as error:
+        raise SystemExit(f"{path} cannot be read ({error.strerror}): the stored runs are in {DIRECTORY}") from None
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

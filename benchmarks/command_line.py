@@ -65,7 +65,9 @@ def _parser(description: str) -> argparse.ArgumentParser:
     _add_measuring_options(run)
     _add_measuring_options(_command(commands, "bars", "measure what the bars need, and print how far each is met"))
     show = _command(commands, "show", "print the tables of a stored run")
-    show.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a stored run (the latest by default)")
+    show.add_argument(
+        "file", nargs="?", type=Path, metavar="FILE", help="a stored run, or its name (the latest by default)"
+    )
     page = _command(commands, "page", "put a stored run into docs/explanation/benchmarks.md, with plots")
     page.add_argument("file", type=Path, metavar="FILE", help="the run whose figures and plots the page shall have")
     _command(commands, "list", "list systems and workloads")

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from benchmarks.bench import Figures
 from benchmarks.environments import CHECKOUT, HERE, Environment
@@ -111,12 +113,69 @@ class Results:
 
 
 def load(path: Path) -> Results:
-    """The inverse of `Results.save`; ValueError for another format."""
-    stored = json.loads(path.read_text())
-    if stored.get("format") != FORMAT:
-        raise ValueError(f"{path} has format {stored.get('format')!r}, this version reads {FORMAT}: run the benchmarks")
+    """The inverse of `Results.save`; ValueError for what is no stored run, or one of another format."""
+    text = path.read_bytes()
+    try:
+        _STORED.validate_json(text, strict=True)
+    except ValidationError as error:
+        raise ValueError(f"{path} {_complaint(error)}") from None
+    stored = json.loads(text)
     samples = [Sample(**{**sample, "notes": tuple(sample["notes"])}) for sample in stored["samples"]]
     return Results(stored["about"], stored["systems"], samples, [Skipped(**skipped) for skipped in stored["skipped"]])
+
+
+@dataclass
+class _About:
+    """What every run says about itself."""
+
+    at: str
+    commit: str
+    processor: str
+    cores: int
+    memory_gib: int
+    platform: str
+    python: str
+    server: str
+    load_average: float
+    repetitions: int
+    scale: float
+    payload_bytes: int
+    quick: bool
+    interrupted: bool = False
+
+
+@dataclass
+class _System:
+    """What every run says about a system."""
+
+    title: str
+    version: str
+    settings: str
+    scale: float
+
+
+@dataclass
+class _Stored:
+    """The shape of a file; it is compared only, so that what is stored again is what was read."""
+
+    format: Literal[1]
+    about: _About
+    systems: dict[str, _System]
+    samples: list[Sample]
+    skipped: list[Skipped]
+
+
+_STORED: Final = TypeAdapter(_Stored)
+
+
+def _complaint(error: ValidationError) -> str:
+    """The first that is wrong in a file, and what to do."""
+    first = error.errors(include_url=False)[0]
+    if first["loc"] == ("format",) and first["type"] != "missing":
+        return f"has format {first['input']!r}, this version reads {FORMAT}: run the benchmarks again"
+    where = ".".join(map(str, first["loc"]))
+    said = f"{where}: {first['msg']}" if where else first["msg"]
+    return f"is no stored run ({said}): name one of {DIRECTORY}, or make one with `python -m benchmarks`"
 
 
 def describe_machine(server_version: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -156,3 +215,18 @@ def _processor() -> str:
 def history_path(now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
     """A new file of the history, which git ignores."""
     return DIRECTORY / f"{now():%Y%m%dT%H%M%SZ}.json"
+
+
+def find(named: Path) -> Path:
+    """The file of a stored run that is named by its path, or as in the history, with or without `.json`.
+
+    Where there is none, the path as it was named.
+    """
+    places = (named, DIRECTORY / named, DIRECTORY / f"{named}.json")
+    # Not `Path.exists`, which raises where a folder may not be searched, or a name is too long.
+    return next((path for path in places if os.path.exists(path) and not os.path.isdir(path)), named)
+
+
+def latest() -> Path | None:
+    """The run that began last; None where there is none."""
+    return max(DIRECTORY.glob("2*.json"), default=None)

@@ -72,3 +72,51 @@ def test_the_help_of_what_reads_a_run_lists_no_option_that_measures(checkout: Pa
     assert told.returncode == 0
     assert "FILE" in told.stdout
     assert "--repetitions" not in told.stdout
+
+
+@pytest.mark.parametrize("named", ["20260102T030405Z", "20260102T030405Z.json"])
+def test_a_stored_run_is_shown_by_its_name(checkout: Path, named: str) -> None:
+    results = checkout / "benchmarks" / "results"
+    shutil.copy(results / "reference.json", results / "20260102T030405Z.json")
+    shown = benchmarks(checkout, "show", named)
+    assert shown.returncode == 0, shown.stderr
+    assert "process, concurrency 10, results kept" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "complaint"),
+    [
+        ("show", b"# a page\n", "is no stored run (Invalid JSON"),
+        ("page", b"\xff\xfe", "is no stored run (Invalid JSON"),
+        ("show", b"[1, 2]", "is no stored run (Input should be an object)"),
+        ("page", b'{"format": 1, "about": {}}', "is no stored run (about.at: Field required)"),
+        ("show", b'{"format": 7}', "has format 7, this version reads 1: run the benchmarks again"),
+    ],
+)
+def test_a_file_that_is_no_stored_run_is_refused_in_one_line(
+    checkout: Path, command: str, content: bytes, complaint: str
+) -> None:
+    (checkout / "run.json").write_bytes(content)
+    assert complaint in refusal(benchmarks(checkout, command, "run.json"))
+
+
+def test_a_folder_and_a_run_that_is_not_there_are_refused_in_one_line(checkout: Path) -> None:
+    assert "docs cannot be read (Is a directory): the stored runs are in" in refusal(
+        benchmarks(checkout, "show", "docs")
+    )
+    assert "there is no stored run 2026.json: the runs are in" in refusal(benchmarks(checkout, "show", "2026.json"))
+    assert "there is no stored run in" in refusal(benchmarks(checkout, "show"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read_is_refused_in_one_line(checkout: Path) -> None:
+    (checkout / "run.json").touch(mode=0)
+    assert "run.json cannot be read (Permission denied)" in refusal(benchmarks(checkout, "show", "run.json"))
+
+
+def refusal(run: subprocess.CompletedProcess[str]) -> str:
+    """The one line that a run without success said."""
+    assert run.returncode == 1
+    assert run.stdout == ""
+    (line,) = run.stderr.splitlines()
+    return line
