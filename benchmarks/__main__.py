@@ -29,6 +29,7 @@ except ModuleNotFoundError:
 from benchmarks import bars, command_line, tables
 from benchmarks.results import DIRECTORY, REFERENCE, Results, find, history_path, latest, load
 from benchmarks.runner import run
+from benchmarks.server import NoServer
 from benchmarks.systems import catalogue
 from benchmarks.workloads import BY_NAME as WORKLOADS
 
@@ -55,6 +56,8 @@ def _measure(options: argparse.Namespace) -> int:
         results = run(command_line.plan(options), keep=lambda so_far: so_far.save(path))
     except KeyboardInterrupt:  # while its server started or ended
         return INTERRUPTED
+    except NoServer as error:
+        raise SystemExit(str(error)) from None
     results.save(path)
     code = _show(results, bars_only=options.command == "bars")
     print(f"stored in {path}; `python -m benchmarks show {path}` prints it again", file=sys.stderr)

@@ -18,7 +18,7 @@ from typing import Final
 
 from benchmarks import environments
 from benchmarks.bench import Bench
-from benchmarks.server import RedisServer
+from benchmarks.server import NoServer, RedisServer
 from benchmarks.systems import catalogue
 
 SYSTEMS: Final = ("pyqueue", "bullmq")
@@ -75,10 +75,19 @@ def process(bench: Bench, server: CountedServer, jobs: int, concurrency: int, wa
 
 
 def main() -> int:
-    """Print a line per workload; 1 where valgrind is missing."""
+    """Print a line per workload; 1 where valgrind or a server is missing."""
     if shutil.which("valgrind") is None:
         print("valgrind is not on PATH: install it (Debian: apt-get install valgrind)", file=sys.stderr)
         return 1
+    try:
+        _measure()
+    except (NoServer, environments.NotInstalled) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _measure() -> None:
     benches: dict[str, Bench] = {}
     with CountedServer() as server:
         for name in SYSTEMS:
@@ -90,7 +99,6 @@ def main() -> int:
                 server.empty()
                 counts.append(measure(bench, server))
             print(f"  {title:28} {counts[0]:8.1f} {counts[1]:8.1f} {counts[0] / counts[1]:6.2f}", flush=True)
-    return 0
 
 
 _WORKLOADS: Final[dict[str, Callable[[Bench, CountedServer], float]]] = {

