@@ -38,7 +38,10 @@ INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 def main() -> int:
-    """Do what the command line says; 1 if bars were asked for and one is missed, 130 if Ctrl-C ended the run."""
+    """Do what the command line says, and return the exit code.
+
+    1 if nothing was measured, or bars were asked for and one is missed; 130 if Ctrl-C ended the run.
+    """
     options = command_line.parse(sys.argv[1:], __doc__ or "")
     if options.command == "list":
         return _list()
@@ -58,10 +61,21 @@ def _measure(options: argparse.Namespace) -> int:
         return INTERRUPTED
     except NoServer as error:
         raise SystemExit(str(error)) from None
+    if not results.samples:
+        print(f"nothing was measured, so nothing is stored: {_why_nothing(results)}", file=sys.stderr)
+        return INTERRUPTED if results.is_interrupted else 1
     results.save(path)
     code = _show(results, bars_only=options.command == "bars")
     print(f"stored in {path}; `python -m benchmarks show {path}` prints it again", file=sys.stderr)
     return INTERRUPTED if results.is_interrupted else code
+
+
+def _why_nothing(results: Results) -> str:
+    if results.is_interrupted:
+        return "Ctrl-C ended the run before"
+    if results.skipped:
+        return "each SKIPPED or FAILED above has its reason"
+    return "no chosen workload is for a chosen system; `python -m benchmarks list` lists both"
 
 
 def _show(results: Results, *, bars_only: bool) -> int:

@@ -32,8 +32,8 @@ class Plan:
 def run(plan: Plan, keep: Callable[[Results], object] = lambda _: None) -> Results:
     """Everything of a plan; what fails or cannot be done is noted and said, and the rest goes on.
 
-    `keep` gets what there is after every workload, so that an ended run of an hour is not lost. One that Ctrl-C ends
-    is marked.
+    `keep` gets what there is after every workload, once something was measured, so that an ended run of an hour is not
+    lost. One that Ctrl-C ends is marked.
     """
     with RedisServer() as server:
         options = {"repetitions": plan.repetitions, "scale": plan.scale, "payload_bytes": plan.payload_bytes}
@@ -43,10 +43,12 @@ def run(plan: Plan, keep: Callable[[Results], object] = lambda _: None) -> Resul
             progress = Progress(_number_of_runs(plan, environments))
             for workload in plan.workloads:
                 _run_workload(plan, workload, environments, server, results, progress)
-                keep(results)
+                if results.samples:
+                    keep(results)
         except KeyboardInterrupt:
             results.about["interrupted"] = True
-            print("interrupted: what follows was measured before", file=sys.stderr, flush=True)
+            follows = ": what follows was measured before" if results.samples else ""
+            print(f"interrupted{follows}", file=sys.stderr, flush=True)
     return results
 
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import anyio
 import pytest
+
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = Path("docs/explanation/benchmarks.md")
@@ -141,3 +146,52 @@ def program(path: Path, script: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
+
+
+@pytest.mark.needs_server
+@pytest.mark.parametrize(
+    ("only", "reason"),
+    [
+        ("bullmq,add_bulk", "each SKIPPED or FAILED above has its reason"),
+        ("pyqueue-uvloop,limit_add", "no chosen workload is for a chosen system; `python -m benchmarks list`"),
+    ],
+)
+def test_a_run_that_measured_nothing_is_not_stored_and_fails(checkout: Path, only: str, reason: str) -> None:
+    program(checkout / "bin" / "npm", "exit 1")
+    nothing = benchmarks(checkout, "--only", only, PATH=path_with(checkout / "bin"))
+    assert nothing.returncode == 1
+    assert f"nothing was measured, so nothing is stored: {reason}" in nothing.stderr
+    assert nothing.stdout == ""
+    assert stored_runs(checkout) == ["reference.json"]
+
+
+@pytest.mark.needs_server
+def test_a_run_that_is_interrupted_while_a_peer_is_installed_is_not_stored(checkout: Path) -> None:
+    program(checkout / "bin" / "npm", "touch ../../../installing; exec sleep 50")
+    run = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks", "--only", "bullmq,add_bulk"], cwd=checkout,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(PATH=path_with(checkout / "bin")),
+    )  # fmt: skip
+    try:
+        anyio.run(partial(wait_until, (checkout / "installing").exists, timeout=30))
+        run.send_signal(signal.SIGINT)
+        printed, said = run.communicate()
+    finally:
+        run.kill()
+    assert run.returncode == 128 + signal.SIGINT, said
+    assert printed == ""
+    assert said.splitlines()[-2:] == [
+        "interrupted",
+        "nothing was measured, so nothing is stored: Ctrl-C ended the run before",
+    ]
+    assert stored_runs(checkout) == ["reference.json"]
+
+
+def path_with(directory: Path) -> str:
+    """PATH with a folder before all others, in which there is some node, too."""
+    program(directory / "node", "exit 1")
+    return f"{directory}:{os.environ['PATH']}"
+
+
+def stored_runs(checkout: Path) -> list[str]:
+    return sorted(path.name for path in (checkout / "benchmarks" / "results").iterdir())
