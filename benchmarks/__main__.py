@@ -2,7 +2,8 @@
 
     python -m benchmarks                    every workload on every system that can be installed (about an hour)
     python -m benchmarks --quick            pyqueue, BullMQ for Node and its Python port, in under two minutes
-    python -m benchmarks bars               what pyqueue promises of its speed, measured; exit code 1 if one is missed
+    python -m benchmarks bars               what pyqueue promises of its speed, measured; exit code 1 if one is missed,
+                                            or none was measured
     python -m benchmarks show [FILE]        the tables of a stored run, by its path or its name in benchmarks/results
     python -m benchmarks page FILE          put a stored run into docs/explanation/benchmarks.md, with plots
     python -m benchmarks list               systems and workloads
@@ -40,7 +41,8 @@ INTERRUPTED: Final = 128 + signal.SIGINT
 def main() -> int:
     """Do what the command line says, and return the exit code.
 
-    1 if nothing was measured, or bars were asked for and one is missed; 130 if Ctrl-C ended the run.
+    1 if nothing was measured, or bars were asked for and one is missed or none was measured; 130 if Ctrl-C ended the
+    run.
     """
     options = command_line.parse(sys.argv[1:], __doc__ or "")
     if options.command == "list":
@@ -80,20 +82,23 @@ def _why_nothing(results: Results) -> str:
 
 def _show(results: Results, *, bars_only: bool) -> int:
     console = Console(width=None if sys.stdout.isatty() else 170)
-    # What a run with --only left out is no news; what failed is said below.
-    verdicts = [verdict for verdict in bars.judge(results) if verdict.value is not None]
+    judged = bars.judge(results)
+    measured = [verdict for verdict in judged if verdict.value is not None]
     if not bars_only:
         for grid in tables.grids(results):
             tables.show(grid, console)
         _show_notes(results, console)
-    if verdicts:
+    # That `run --only` left bars out is no news; of `bars` each is expected.
+    if verdicts := judged if bars_only else measured:
         tables.show(tables.bars_grid(verdicts), console)
     for skipped in results.skipped:
         console.print(f"not measured: {skipped.workload or 'all'} on {skipped.system}: {skipped.reason}", markup=False)
     console.print(tables.about_line(results), style="dim", highlight=False)
     if tables.warning(results):
         console.print(tables.warning(results), style="yellow", highlight=False)
-    return int(bars_only and any(verdict.word == "MISSED" for verdict in verdicts))
+    if bars_only and not measured:
+        print("no bar was measured: leave --only out, or name what a bar compares and its workloads", file=sys.stderr)
+    return int(bars_only and (not measured or any(verdict.word == "MISSED" for verdict in measured)))
 
 
 def _show_notes(results: Results, console: Console) -> None:

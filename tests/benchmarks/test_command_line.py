@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from benchmarks import bars
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -195,3 +196,23 @@ def path_with(directory: Path) -> str:
 
 def stored_runs(checkout: Path) -> list[str]:
     return sorted(path.name for path in (checkout / "benchmarks" / "results").iterdir())
+
+
+TINY = ("--repetitions", "1", "--scale", "0.01", "--output", "run.json")
+
+
+@pytest.mark.needs_server
+def test_bars_of_which_none_was_measured_are_listed_and_fail(checkout: Path) -> None:
+    judged = benchmarks(checkout, "bars", "--only", "pyqueue,add_sequential", *TINY)
+    assert judged.returncode == 1, judged.stderr
+    assert "no bar was measured: leave --only out" in judged.stderr
+    assert judged.stdout.count("not measured") == len(bars.BARS)
+    assert "not measured" not in benchmarks(checkout, "show", "run.json").stdout
+
+
+@pytest.mark.needs_server
+def test_bars_that_were_not_measured_are_listed_beside_the_others(checkout: Path) -> None:
+    judged = benchmarks(checkout, "bars", "--only", "pyqueue,add_bulk,limit_add", *TINY)
+    assert judged.stdout.count("not measured") == len(bars.BARS) - 1  # all but the share of the server's limit
+    assert judged.returncode == int("MISSED" in judged.stdout), judged.stderr
+    assert "no bar was measured" not in judged.stderr
