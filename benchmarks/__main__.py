@@ -5,7 +5,8 @@
     python -m benchmarks bars               what pyqueue promises of its speed, measured; exit code 1 if one is missed,
                                             or none was measured
     python -m benchmarks show [FILE]        the tables of a stored run, by its path or its name in benchmarks/results
-    python -m benchmarks page FILE          put a stored run into docs/explanation/benchmarks.md, with plots
+    python -m benchmarks page FILE          put a stored run into docs/explanation/benchmarks.md, with plots: a whole
+                                            one, or with --partial any
     python -m benchmarks list               systems and workloads
 
 It needs the extra `bench`; `make bench ARGS=...` makes an environment that has it, and runs this.
@@ -27,7 +28,7 @@ try:
 except ModuleNotFoundError:
     raise SystemExit("benchmarks: rich is not installed here; run `make bench`, or pip install '.[bench]'") from None
 
-from benchmarks import bars, command_line, tables
+from benchmarks import bars, command_line, completeness, tables
 from benchmarks.results import DIRECTORY, REFERENCE, Results, find, history_path, latest, load
 from benchmarks.runner import run
 from benchmarks.server import NoServer
@@ -50,7 +51,7 @@ def main() -> int:
     if options.command == "show":
         return _show(_stored(options.file), bars_only=False)
     if options.command == "page":
-        return _update_page(_stored(options.file))
+        return _update_page(options.file, partial=options.partial)
     return _measure(options)
 
 
@@ -107,9 +108,17 @@ def _show_notes(results: Results, console: Console) -> None:
             console.print(f"{sample.workload}, {sample.system}: {note}", highlight=False, markup=False)
 
 
-def _update_page(results: Results) -> int:
+def _update_page(named: Path, *, partial: bool) -> int:
     from benchmarks import page, plots  # matplotlib is optional, and takes a second
 
+    results = _stored(named)
+    # The reference run is shown already: made again, its page loses nothing, whatever was added to the plan since.
+    missing = [] if partial or find(named).resolve() == REFERENCE.resolve() else completeness.lacks(results)
+    if missing:
+        print(f"{named} is no whole run, and the page would lose what it lacks:", file=sys.stderr)
+        print(*(f"  - {words}" for words in missing), sep="\n", file=sys.stderr)
+        print("make a whole one with `python -m benchmarks`, or add --partial to take this one", file=sys.stderr)
+        return 1
     results.save(REFERENCE)
     for path in plots.draw_all(results, page.PLOTS):
         print(path)

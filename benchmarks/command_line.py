@@ -70,6 +70,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     )
     page = _command(commands, "page", "put a stored run into docs/explanation/benchmarks.md, with plots")
     page.add_argument("file", type=Path, metavar="FILE", help="the run whose figures and plots the page shall have")
+    page.add_argument("--partial", action="store_true", help="take a run, too, that lacks systems, workloads or jobs")
     _command(commands, "list", "list systems and workloads")
     parser.epilog = f"Without a command:\n\n{run.format_help()}"
     return parser

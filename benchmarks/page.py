@@ -94,11 +94,15 @@ def systems(results: Results) -> str:
 
 def skipped(results: Results) -> str:
     """What was not measured."""
-    lines = [
-        f"- {BY_NAME[skip.workload].title if skip.workload else 'everything'}, {skip.system}: {skip.reason}"
-        for skip in results.skipped
-    ]
+    lines = [f"- {_title(skip.workload)}, {skip.system}: {skip.reason}" for skip in results.skipped]
     return "\n".join(lines) or "Nothing was left out."
+
+
+def _title(workload: str) -> str:
+    """Of a workload; its name, where a stored run has one that is gone. That without a name is a whole system."""
+    if not workload:
+        return "everything"
+    return BY_NAME[workload].title if workload in BY_NAME else workload
 
 
 def notes(results: Results) -> str:

@@ -14,6 +14,8 @@ import anyio
 import pytest
 
 from benchmarks import bars
+from benchmarks.results import REFERENCE, load
+from tests.benchmarks.whole import whole_run
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -216,3 +218,44 @@ def test_bars_that_were_not_measured_are_listed_beside_the_others(checkout: Path
     assert judged.stdout.count("not measured") == len(bars.BARS) - 1  # all but the share of the server's limit
     assert judged.returncode == int("MISSED" in judged.stdout), judged.stderr
     assert "no bar was measured" not in judged.stderr
+
+
+@pytest.mark.parametrize("is_asked_for", [False, True])
+def test_the_page_takes_a_partial_run_only_where_that_is_asked_for(checkout: Path, is_asked_for: bool) -> None:
+    partial = load(REFERENCE)
+    partial.samples = [sample for sample in partial.samples if sample.workload in {"add_bulk", "process_1"}]
+    partial.save(checkout / "partial.json")
+    before = published(checkout)
+    done = benchmarks(checkout, "page", "partial.json", *(["--partial"] if is_asked_for else []))
+    assert done.returncode == int(not is_asked_for), done.stderr
+    after = published(checkout)
+    if is_asked_for:
+        assert {path.name for path in before if path not in after} == {"growth.svg", "latency.svg", "memory.svg"}
+        assert load(checkout / "benchmarks" / "results" / "reference.json") == partial
+    else:
+        assert after == before
+        assert "it has no figures of the workloads add_sequential, add_concurrent, process_1_prefetch," in done.stderr
+        assert "make a whole one with `python -m benchmarks`, or add --partial to take this one" in done.stderr
+
+
+def test_the_page_takes_a_whole_run(checkout: Path) -> None:
+    whole = whole_run()
+    whole.about["commit"] = "0123abc"
+    whole.save(checkout / "whole.json")
+    done = benchmarks(checkout, "page", "whole.json")
+    assert done.returncode == 0, done.stderr
+    assert "commit 0123abc" in (checkout / PAGE).read_text()
+
+
+def test_the_page_of_the_reference_run_can_be_made_again_though_a_workload_is_new(checkout: Path) -> None:
+    reference = checkout / "benchmarks" / "results" / "reference.json"
+    older = load(reference)
+    older.samples = [sample for sample in older.samples if sample.workload == "add_bulk"]
+    older.save(reference)
+    assert benchmarks(checkout, "page", "reference").returncode == 0
+
+
+def published(checkout: Path) -> dict[Path, bytes]:
+    """What `page` writes: the page, its plots, the reference run."""
+    plots = (checkout / PAGE.with_suffix("")).iterdir()
+    return {path: path.read_bytes() for path in (checkout / PAGE, *plots, checkout / REFERENCE.relative_to(ROOT))}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bars, endurance, growth, longer, page, plots, tables
+from benchmarks import bars, completeness, endurance, growth, longer, page, plots, tables
 from benchmarks.bench import figures, milliseconds
 from benchmarks.control import MARK
 from benchmarks.program import Report, ServerState
@@ -20,6 +20,7 @@ from benchmarks.systems import catalogue
 from benchmarks.task import Task
 from benchmarks.workloads import BY_NAME
 from pyqueue._redis import scripts
+from tests.benchmarks.whole import whole_run
 
 
 def make_results(*samples: Sample) -> Results:
@@ -291,6 +292,41 @@ def test_the_page_says_what_the_reference_run_measured() -> None:
     assert page.render(page.PAGE.read_text(), load(REFERENCE)) == page.PAGE.read_text(), (
         "run `python -m benchmarks page benchmarks/results/reference.json`"
     )
+
+
+def test_a_whole_run_lacks_nothing() -> None:
+    assert completeness.lacks(whole_run()) == []
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ({"quick": True}, "it is shortened (`--quick`)"),
+        ({"interrupted": True}, "it was interrupted"),
+        ({"scale": 0.02}, "its scale is 0.02, not 1"),
+        ({"payload_bytes": 1000}, "its jobs have 1000 bytes of data, not 200"),
+    ],
+)
+def test_a_run_of_another_size_is_no_whole_one(about: dict[str, Any], words: str) -> None:
+    results = whole_run()
+    results.about.update(about)
+    assert completeness.lacks(results) == [words]
+
+
+def test_systems_and_workloads_without_figures_are_what_a_run_lacks() -> None:
+    results = whole_run()
+    results.samples = [
+        sample
+        for sample in results.samples
+        if sample.system not in {"arq", "rq"}
+        and sample.workload not in {"idle", "soak"}
+        and (sample.workload, sample.system) != ("growth", "celery")
+    ]
+    assert completeness.lacks(results) == [
+        "it has no figures of the systems arq, rq",
+        "it has no figures of the workloads idle, soak",
+        "it has no figures of growth on celery",
+    ]
 
 
 def test_the_same_results_draw_the_same_plots(tmp_path: Path) -> None:
