@@ -49,7 +49,7 @@ def main() -> int:
     if options.command == "list":
         return _list()
     if options.command == "show":
-        return _show(_stored(options.file), bars_only=False)
+        return _show(_stored(options.file), is_stored=True)
     if options.command == "page":
         return _update_page(options.file, partial=options.partial)
     return _measure(options)
@@ -81,7 +81,7 @@ def _why_nothing(results: Results) -> str:
     return "no chosen workload is for a chosen system; `python -m benchmarks list` lists both"
 
 
-def _show(results: Results, *, bars_only: bool) -> int:
+def _show(results: Results, *, bars_only: bool = False, is_stored: bool = False) -> int:
     console = Console(width=None if sys.stdout.isatty() else 170)
     judged = bars.judge(results)
     measured = [verdict for verdict in judged if verdict.value is not None]
@@ -92,8 +92,10 @@ def _show(results: Results, *, bars_only: bool) -> int:
     # That `run --only` left bars out is no news; of `bars` each is expected.
     if verdicts := judged if bars_only else measured:
         tables.show(tables.bars_grid(verdicts), console)
-    for skipped in results.skipped:
-        console.print(f"not measured: {skipped.workload or 'all'} on {skipped.system}: {skipped.reason}", markup=False)
+    for skip in results.skipped:
+        what = f"{skip.workload or 'all'} on {skip.system}"
+        # What a tool said has been told while it was measured.
+        console.print(f"not measured: {what}: {skip.reason if is_stored else skip.short_reason}", markup=False)
     console.print(tables.about_line(results), style="dim", highlight=False)
     if tables.warning(results):
         console.print(tables.warning(results), style="yellow", highlight=False)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +24,13 @@ HERE: Final = Path(__file__).resolve().parent
 CHECKOUT: Final = HERE.parent
 CACHE: Final = HERE / ".cache"
 INSTALL_TIMEOUT_S: Final = 600
+#: How much of what a failed tool said is told: so many lines, so many characters of each.
+TOLD_LINES: Final = 8
+TOLD_WIDTH: Final = 300
+#: What tools say around the reason: the frames and fields of npm's own errors, empty lines, where a log is.
+_NOISE: Final = re.compile(
+    r"(npm (error|ERR!)\s*)?(at .*|[{}]|\w+: ('.*'|\d+),?|A complete log of this run.*|\[notice\].*)?"
+)
 
 #: Prints {"version": ..., "dependencies": n}: the distributions that a plain install of argv[1] brings besides itself.
 _DESCRIBE: Final = """
@@ -43,7 +52,7 @@ print(json.dumps({"version": m.version(sys.argv[1]), "dependencies": len({name f
 
 
 class NotInstalled(Exception):
-    """A system cannot be run here; the message says why."""
+    """A system cannot be run here; the message says why, in its first line by what was done, then by a tool's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +112,7 @@ def _virtual_environment(system: System) -> Path:
 
 
 def _prepare_node(system: System) -> Environment:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        raise NotInstalled("needs node and npm on PATH")
+    node, npm = (_on_path(name) for name in ("node", "npm"))
     source = HERE / "systems" / system.program
     directory = CACHE / system.program
     receipt, wanted = directory / "installed.json", (source / "package.json").read_text()
@@ -115,7 +122,7 @@ def _prepare_node(system: System) -> Environment:
         directory.mkdir(parents=True)
         (directory / "package.json").write_text(wanted)
         (directory / ".npmrc").write_text("omit-lockfile-registry-resolved=true\n")
-        _output([npm, "install", "--silent", "--no-audit", "--no-fund"], cwd=directory)
+        _output([npm, "install", "--loglevel=error", "--no-audit", "--no-fund"], cwd=directory)
         receipt.write_text(wanted)
     modules = directory / "node_modules"
     version = json.loads((modules / system.distribution / "package.json").read_text())["version"]
@@ -130,18 +137,36 @@ def _prepare_node(system: System) -> Environment:
     )
 
 
+def _on_path(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise NotInstalled(f"{name} is not on PATH: install Node.js, which brings node and npm")
+    return found
+
+
 def _announce(system: System) -> None:
     print(f"installing {system.title} ...", file=sys.stderr, flush=True)
 
 
 def _output(command: Sequence[str], cwd: Path | None = None) -> str:
+    typed = shlex.join("..." if "\n" in argument else argument for argument in command)
     try:
         done = subprocess.run(
             command, cwd=cwd, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False,
             env={**os.environ, "PYTHONPATH": ""},
         )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotInstalled(f"{command[0]} failed: {error}") from None
+    except subprocess.TimeoutExpired:
+        raise NotInstalled(f"`{typed}` did not end within {INSTALL_TIMEOUT_S} s: try it by itself") from None
+    except OSError as error:
+        raise NotInstalled(f"`{typed}` cannot be started: {error}") from None
     if done.returncode:
-        raise NotInstalled(f"{' '.join(command[:4])} ... ended with code {done.returncode}: {done.stderr[-500:]}")
+        ended = f"`{typed}` ended with code {done.returncode}{f' in {cwd}' if cwd else ''}"
+        raise NotInstalled("\n".join([ended, *last_words(done.stdout + done.stderr)]))
     return done.stdout
+
+
+def last_words(said: str) -> list[str]:
+    """The last lines of a tool's output that may tell why it failed; of a long one its beginning and its end."""
+    lines = [line.rstrip() for line in said.splitlines() if not _NOISE.fullmatch(line.strip())]
+    half = TOLD_WIDTH // 2
+    return [line if len(line) <= TOLD_WIDTH else f"{line[:half]} ... {line[-half:]}" for line in lines[-TOLD_LINES:]]

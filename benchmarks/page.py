@@ -94,7 +94,7 @@ def systems(results: Results) -> str:
 
 def skipped(results: Results) -> str:
     """What was not measured."""
-    lines = [f"- {_title(skip.workload)}, {skip.system}: {skip.reason}" for skip in results.skipped]
+    lines = [f"- {_title(skip.workload)}, {skip.system}: {skip.short_reason}" for skip in results.skipped]
     return "\n".join(lines) or "Nothing was left out."
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -43,6 +44,11 @@ class Skipped:
     """Empty: the whole system."""
     system: str
     reason: str
+
+    @property
+    def short_reason(self) -> str:
+        """Its first line; what follows are the last words of a tool."""
+        return self.reason.partition("\n")[0]
 
 
 @dataclass(slots=True)
@@ -195,6 +201,10 @@ def describe_machine(server_version: str, options: dict[str, Any]) -> dict[str, 
 
 
 def _commit() -> str:
+    """Empty where git is missing, or this is no checkout."""
+    if shutil.which("git") is None:
+        return ""
+
     def git(*arguments: str) -> str:
         done = subprocess.run(("git", *arguments), cwd=CHECKOUT, capture_output=True, text=True, check=False)
         return done.stdout.strip() if done.returncode == 0 else ""

@@ -89,7 +89,8 @@ def _prepare_all(systems: Sequence[System], results: Results) -> list[Environmen
         try:
             environment = prepare(system)
         except NotInstalled as error:
-            print(f"SKIPPED {system.title}: {error}", file=sys.stderr, flush=True)
+            told = str(error).replace("\n", "\n    ")
+            print(f"SKIPPED {system.title}: {told}", file=sys.stderr, flush=True)
             results.skipped.append(Skipped("", system.name, str(error)))
         else:
             environments.append(environment)

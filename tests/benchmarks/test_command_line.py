@@ -259,3 +259,42 @@ def published(checkout: Path) -> dict[Path, bytes]:
     """What `page` writes: the page, its plots, the reference run."""
     plots = (checkout / PAGE.with_suffix("")).iterdir()
     return {path: path.read_bytes() for path in (checkout / PAGE, *plots, checkout / REFERENCE.relative_to(ROOT))}
+
+
+@pytest.mark.needs_server
+def test_a_peer_that_cannot_be_installed_is_skipped_with_the_words_of_the_tool(checkout: Path) -> None:
+    program(
+        checkout / "bin" / "npm", 'echo "npm error code ENOTFOUND" >&2; echo "npm error network no way out" >&2; exit 7'
+    )
+    run = benchmarks(checkout, "--only", "pyqueue,bullmq,add_bulk", *TINY, PATH=path_with(checkout / "bin"))
+    assert run.returncode == 0, run.stderr
+    command = f"`{checkout}/bin/npm install --loglevel=error --no-audit --no-fund` ended with code 7"
+    assert f"SKIPPED BullMQ (Node): {command}" in run.stderr
+    assert "\n    npm error code ENOTFOUND\n    npm error network no way out\n" in run.stderr
+    listed = " ".join(run.stdout.split())
+    assert f"not measured: all on bullmq: {command}" in listed
+    assert "ENOTFOUND" not in listed  # it was told once
+    assert "npm error code ENOTFOUND npm error network no way out" in " ".join(
+        benchmarks(checkout, "show", "run.json").stdout.split()
+    )
+
+
+@pytest.mark.needs_server
+def test_a_version_that_pip_does_not_find_is_the_reason_for_a_skipped_peer(checkout: Path) -> None:
+    nothing = benchmarks(checkout, "--only", "arq,add_concurrent", PIP_NO_INDEX="1", PIP_CONFIG_FILE=os.devnull)
+    assert nothing.returncode == 1
+    assert "-m pip install --quiet --disable-pip-version-check 'arq>=0.26' 'hiredis>=3'` ended with code 1" in (
+        nothing.stderr
+    )
+    assert "\n    ERROR: No matching distribution found for arq>=0.26\n" in nothing.stderr
+
+
+@pytest.mark.needs_server
+def test_a_missing_npm_is_named(checkout: Path) -> None:
+    server = shutil.which("redis-server")
+    if server is None:
+        pytest.skip("needs redis-server on PATH, to be the only one there")
+    program(checkout / "bin" / "node", "exit 1")
+    (checkout / "bin" / "redis-server").symlink_to(server)
+    nothing = benchmarks(checkout, "--only", "bullmq,add_bulk", PATH=str(checkout / "bin"))
+    assert "SKIPPED BullMQ (Node): npm is not on PATH: install Node.js, which brings node and npm" in nothing.stderr

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bars, completeness, endurance, growth, longer, page, plots, tables
+from benchmarks import bars, completeness, endurance, environments, growth, longer, page, plots, tables
 from benchmarks.bench import figures, milliseconds
 from benchmarks.control import MARK
 from benchmarks.program import Report, ServerState
@@ -258,6 +258,40 @@ def test_a_system_without_a_feature_is_left_out_and_the_reason_is_said() -> None
     assert refusal(BY_NAME["limit_add"], catalogue.BY_NAME["arq"]) == NOT_MEANT
     assert refusal(BY_NAME["growth"], catalogue.BY_NAME["bullmq"]) == ""
     assert refusal(BY_NAME["growth"], catalogue.BY_NAME["bullmq"], quick=True) == NOT_MEANT
+
+
+NPM_SAID = """
+npm error code ECONNREFUSED
+npm error FetchError: request to there failed, reason: connect ECONNREFUSED 127.0.0.1:9
+npm error     at ClientRequest.<anonymous> (/usr/lib/node_modules/npm/lib/index.js:130:14) {
+npm error   code: 'ECONNREFUSED',
+npm error   port: 9,
+npm error }
+npm error
+npm error A complete log of this run can be found in: /home/me/.npm/_logs/debug-0.log
+"""
+
+
+def test_the_last_words_of_a_tool_are_its_reasons() -> None:
+    assert environments.last_words(NPM_SAID) == [
+        "npm error code ECONNREFUSED",
+        "npm error FetchError: request to there failed, reason: connect ECONNREFUSED 127.0.0.1:9",
+    ]
+    many = environments.last_words("".join(f"line {number}\n" for number in range(100)))
+    assert many == [f"line {number}" for number in range(100 - environments.TOLD_LINES, 100)]
+
+
+def test_of_a_long_line_its_beginning_and_its_end_are_told() -> None:
+    (line,) = environments.last_words(f"begin {'x' * 1000} end")
+    assert line.startswith("begin x")
+    assert line.endswith("x end")
+    assert len(line) < environments.TOLD_WIDTH + 10
+
+
+def test_what_was_not_measured_is_listed_in_one_line_each() -> None:
+    results = make_results()
+    results.skipped = [Skipped("", "arq", "`pip` ended with code 1\nERROR: no network"), Skipped("gone", "rq", "old")]
+    assert page.skipped(results).splitlines() == ["- everything, arq: `pip` ended with code 1", "- gone, rq: old"]
 
 
 def test_every_system_has_only_features_that_exist() -> None:
