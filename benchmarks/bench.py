@@ -96,7 +96,7 @@ def figures(reports: Sequence[Report], before: ServerState, after: ServerState, 
     jobs = sum(report.count for report in reports)
     measured = sum(max(0, report.count - skip) for report in reports)
     if measured < 2:
-        raise ValueError(f"{measured} measured jobs are too few for a rate")
+        raise ValueError(f"measured jobs: {measured}, too few for a rate")
     # A worker whose peer took nearly all jobs has not measured any.
     seconds = max(r.last for r in reports) - min(r.first for r in reports if r.count > skip)
 

@@ -11,6 +11,7 @@ from typing import Final
 from benchmarks.results import Results
 from benchmarks.runner import Plan, refusal
 from benchmarks.systems.catalogue import SYSTEMS
+from benchmarks.tables import counted
 from benchmarks.workloads import WORKLOADS
 
 _WHOLE: Final = Plan(SYSTEMS, WORKLOADS)
@@ -24,7 +25,7 @@ def lacks(results: Results) -> list[str]:
         ("it was interrupted", results.is_interrupted),
         (f"its scale is {about['scale']:g}, not {_WHOLE.scale:g}", about["scale"] != _WHOLE.scale),
         (
-            f"its jobs have {about['payload_bytes']} bytes of data, not {_WHOLE.payload_bytes}",
+            f"its jobs have {counted(about['payload_bytes'], 'byte')} of data, not {_WHOLE.payload_bytes}",
             about["payload_bytes"] != _WHOLE.payload_bytes,
         ),
     )

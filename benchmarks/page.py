@@ -19,8 +19,6 @@ from benchmarks.workloads import BY_NAME, Workload
 
 PAGE: Final = CHECKOUT / "docs" / "explanation" / "benchmarks.md"
 PLOTS: Final = PAGE.parent / "benchmarks"
-#: A lead of less than half a per cent is none.
-_AHEAD: Final = 1.005
 _BLOCK: Final = re.compile(r"(<!-- begin: (\w+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 
@@ -38,9 +36,11 @@ def machine(results: Results) -> str:
     about = results.about
     lines = [
         f"- Run of {about['at']}, commit {about['commit']}{results.caveats}:"
-        f" {about['repetitions']} repetitions, {about['payload_bytes']} bytes of data per job.",
-        f"- {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB; {about['platform']}; Python"
-        f" {about['python']}; {about['server']}; load average {about['load_average']} at the start.",
+        f" {tables.counted(about['repetitions'], 'repetition')},"
+        f" {tables.counted(about['payload_bytes'], 'byte')} of data per job.",
+        f"- {about['processor']}, {tables.counted(about['cores'], 'core')}, {about['memory_gib']} GiB;"
+        f" {about['platform']}; Python {about['python']}; {about['server']};"
+        f" load average {about['load_average']} at the start.",
     ]
     warning = tables.warning(results)
     return "\n".join([*lines, *([f"\n**{warning}**"] if warning else [])])
@@ -79,7 +79,7 @@ def _lead(results: Results, workload: Workload, figure: str, peer: str) -> str:
     if ratio is None:  # theirs is 0
         return values if workload.lower_is_better and ours.median > 0 else ""
     factor = ratio if workload.lower_is_better else 1 / ratio if ratio else 0.0
-    return f"{values}: {tables.number(factor)} times better" if factor >= _AHEAD else ""
+    return f"{values}: {tables.number(factor)} times better" if tables.is_lead(factor) else ""
 
 
 def systems(results: Results) -> str:

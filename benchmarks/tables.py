@@ -73,6 +73,16 @@ def number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
+def is_lead(factor: float) -> bool:
+    """Whether one is ahead by it, by the three digits that are printed: a lead of less than half a per cent is none."""
+    return float(f"{factor:.3g}") > 1
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 repetition`, `3 repetitions`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def workload_grid(results: Results, workload: Workload) -> Grid | None:
     """Median, spread and the ratio to pyqueue of every system; None where nothing was measured."""
     measured = [name for name in results.systems if results.values(workload.name, name, workload.headline)]
@@ -103,7 +113,8 @@ def _comparison(results: Results, workload: Workload, system: str) -> str:
     if not ratio:
         return ""
     factor = 1 / ratio if workload.lower_is_better else ratio
-    return f"{number(factor)}x better" if factor >= 1 else f"{number(1 / factor)}x WORSE"
+    ahead, word = (factor, "better") if factor >= 1 else (1 / factor, "WORSE")
+    return f"{number(ahead)}x {word}" if is_lead(ahead) else "equal"
 
 
 def grids(results: Results) -> list[Grid]:
@@ -158,8 +169,8 @@ def warning(results: Results) -> str:
     if load <= cores / 4:
         return ""
     return (
-        f"The machine was busy when this run began (load {load} on {cores} cores): rates and latencies are noise."
-        " CPU per job, calls, commands and bytes hold."
+        f"The machine was busy when this run began (load {load} on {counted(cores, 'core')}): rates and latencies are"
+        " noise. CPU per job, calls, commands and bytes hold."
     )
 
 
@@ -168,8 +179,8 @@ def about_line(results: Results) -> str:
     about = results.about
     versions = ", ".join(f"{s['title']} {s['version']}" for n, s in results.systems.items() if n != "pyqueue-uvloop")
     return (
-        f"{about['at']}, {about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['platform']},"
-        f" Python {about['python']}, {about['server']}, load {about['load_average']},"
-        f" commit {about['commit']}{results.caveats}; {about['repetitions']} repetitions,"
-        f" payload {about['payload_bytes']} bytes; {versions}"
+        f"{about['at']}, {about['processor']}, {counted(about['cores'], 'core')}, {about['memory_gib']} GiB,"
+        f" {about['platform']}, Python {about['python']}, {about['server']}, load {about['load_average']},"
+        f" commit {about['commit']}{results.caveats}; {counted(about['repetitions'], 'repetition')},"
+        f" payload {counted(about['payload_bytes'], 'byte')}; {versions}"
     )

@@ -199,6 +199,30 @@ def test_a_table_of_what_should_be_low_compares_the_other_way_round() -> None:
     assert grid.rows[1][3] == "2x better"
 
 
+@pytest.mark.parametrize(("ours", "theirs"), [(1000.0, 1000.0), (1000.0, 996.0), (996.0, 1000.0)])
+def test_what_is_equal_by_the_digits_that_are_printed_is_neither_worse_nor_better(ours: float, theirs: float) -> None:
+    results = make_results(
+        Sample("memory_waiting", "pyqueue", 0, {"bytes": ours}),
+        Sample("memory_waiting", "bullmq", 0, {"bytes": theirs}),
+    )
+    grid = tables.workload_grid(results, BY_NAME["memory_waiting"])
+    assert grid is not None
+    assert grid.rows[1][3] == "equal"
+    assert page.losses(results) == "None in this run."
+
+
+def test_one_repetition_is_no_plural() -> None:
+    results = make_results()
+    results.about.update(repetitions=1, payload_bytes=1, cores=1, load_average=2.0)
+    assert "; 1 repetition, payload 1 byte;" in tables.about_line(results)
+    assert ", 1 core, " in tables.about_line(results)
+    assert "(load 2.0 on 1 core)" in page.machine(results)
+    assert ": 1 repetition, 1 byte of data per job." in page.machine(results)
+    results.about.update(repetitions=3, payload_bytes=200)
+    assert "; 3 repetitions, payload 200 bytes;" in tables.about_line(results)
+    assert ": 3 repetitions, 200 bytes of data per job." in page.machine(results)
+
+
 def test_a_busy_machine_is_said() -> None:
     results = make_results()
     assert tables.warning(results) == ""
@@ -338,7 +362,7 @@ def test_a_whole_run_lacks_nothing() -> None:
         ({"quick": True}, "it is shortened (`--quick`)"),
         ({"interrupted": True}, "it was interrupted"),
         ({"scale": 0.02}, "its scale is 0.02, not 1"),
-        ({"payload_bytes": 1000}, "its jobs have 1000 bytes of data, not 200"),
+        ({"payload_bytes": 1000}, "its jobs have 1,000 bytes of data, not 200"),
     ],
 )
 def test_a_run_of_another_size_is_no_whole_one(about: dict[str, Any], words: str) -> None:
