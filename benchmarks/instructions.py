@@ -2,7 +2,7 @@
 
 Valgrind counts them, so the figure is the same on a busy machine and tells a change of one per cent. It knows nothing
 of caches, nor of the kernel's work for sockets, which is where batches save most: the CPU times of
-`python -m benchmarks` do. Compares pyqueue with BullMQ for Node; needs valgrind on PATH.
+`python -m benchmarks` do. Compares pyqueue with BullMQ for Node; needs valgrind on PATH, and a server as they do.
 """
 
 from __future__ import annotations
