@@ -19,7 +19,7 @@ import anyio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pyqueue._flows.plan import FlowJob, FlowPlan, FlowTree, plan_flow
+from pyqueue._flows.plan import NODE_SHAPE, FlowJob, FlowPlan, FlowTree, plan_flow
 from pyqueue._flows.reading import read_flow
 from pyqueue._flows.staging import Staged, Staging
 from pyqueue._flows.tree import JobNode, job_nodes
@@ -38,6 +38,7 @@ from pyqueue.names import check_prefix, check_queue_name
 from pyqueue.options import JobOptions, QueueOptions
 from pyqueue.queue import ConnectionSource
 from pyqueue.types import SERVER_CLOCK, Clock
+from pyqueue.validation import check_many
 
 __all__ = ["FlowJob", "FlowProducer", "JobNode"]
 
@@ -111,6 +112,7 @@ class FlowProducer:
         All are validated before the first is sent. Raises BulkAddError with a tree or an error for each, if not all
         were added; otherwise as `add`.
         """
+        check_many(flows, "flows", FlowJob, NODE_SHAPE)
         plans = [self._plan(flow, queue_defaults) for flow in flows]
         results: list[JobNode | PyqueueError] = []
         for group in _groups(plans):

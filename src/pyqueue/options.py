@@ -7,7 +7,7 @@ merged, so models know their `model_fields_set`. How options are stored is the b
 Annotations are values here, not texts: pydantic would compile each of them at import.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, Self, TypeAlias, TypedDict, TypeVar, Unpack
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Generic, Self
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, model_validator
 
 from pyqueue.durations import milliseconds
-from pyqueue.errors import ConfigurationError
+from pyqueue.errors import ConfigurationError, UnknownOption
 from pyqueue.names import check_job_id, check_job_name, check_prefix, check_text
 from pyqueue.validation import (
     Age,
@@ -28,6 +28,7 @@ from pyqueue.validation import (
     SignedCount,
     Switch,
     Text,
+    nearest,
     shown,
     unknown_option,
 )
@@ -42,6 +43,9 @@ PARENT_POLICIES: Final = (
     "continue_parent_on_failure",
     "ignore_dependency_on_failure",
 )
+
+#: What `add_bulk` takes for a job.
+JOB_SHAPE: Final = "a JobSpec or a dictionary with name, data and opts"
 
 #: Backoff types that need no strategy of the worker.
 BUILT_IN_BACKOFFS: Final = frozenset({"fixed", "exponential"})
@@ -330,6 +334,19 @@ def merge_options(defaults: JobOptions | None, options: JobOptions | None) -> Jo
     return merged
 
 
+def unknown_key(key: object, known: Iterable[str], value: object, hints: Mapping[str, str]) -> UnknownOption:
+    """The error for a key that the dictionary of a job does not have: options of the job go into its `opts`."""
+    name, keys = str(key), tuple(known)
+    hints = {**JobOptions.hints, **hints}
+    option = None if name in hints else nearest(name, (*keys, *JobOptions.model_fields))
+    if option is None or option in keys:
+        return unknown_option(name, keys, hints)
+    return UnknownOption(
+        f"{name!r} is no key of a job's dictionary: options go into 'opts', as in "
+        f"{{'name': ..., 'data': ..., 'opts': {{{option!r}: {shown(value)}}}}}"
+    )
+
+
 def _no_data() -> Any:
     return {}
 
@@ -346,12 +363,14 @@ class JobSpec(Generic[DataT]):
     def parse(cls, value: "JobSpec[DataT] | Mapping[str, Any]") -> "JobSpec[DataT]":
         """A spec as it is, a dictionary as a spec; raises ConfigurationError, UnknownOption."""
         if isinstance(value, JobSpec):
-            return value
+            if value.options is None or isinstance(value.options, JobOptions):
+                return value
+            raise ConfigurationError(f"options of a JobSpec are {shown(value.options)}: give JobOptions(...)")
         if not isinstance(value, (dict, Mapping)):  # asking the abstract class takes longer than the rest
-            raise ConfigurationError(f"job is {shown(value)}: give a JobSpec or a dictionary with name, data and opts")
+            raise ConfigurationError(f"job is {shown(value)}: give {JOB_SHAPE}")
         for key in value:
             if key not in {"name", "data", "opts", "options"}:
-                raise unknown_option(str(key), ("name", "data", "opts"), {})
+                raise unknown_key(key, ("name", "data", "opts"), value[key], {})
         options = value.get("options", value.get("opts"))
         data = value["data"] if "data" in value else _no_data()
         name = check_job_name(value.get("name"))

@@ -31,8 +31,17 @@ from pyqueue._store.store import Store
 from pyqueue.errors import AddOutcomeUnknown, BulkAddError, ConfigurationError, PyqueueError
 from pyqueue.job import Job
 from pyqueue.names import check_queue_name, check_text
-from pyqueue.options import JobOptionFields, JobOptions, JobSpec, QueueOptionFields, QueueOptions, merge_options
+from pyqueue.options import (
+    JOB_SHAPE,
+    JobOptionFields,
+    JobOptions,
+    JobSpec,
+    QueueOptionFields,
+    QueueOptions,
+    merge_options,
+)
 from pyqueue.types import SERVER_CLOCK, Clock
+from pyqueue.validation import check_many
 from pyqueue.views.jobs import Jobs, Progress
 from pyqueue.views.limits import CurrentLimits, Limits, limits_of
 from pyqueue.views.metrics import Metrics
@@ -141,12 +150,14 @@ class Queue(Generic[DataT, ResultT]):
         return self._job(row, result, reply.now_ms)
 
     async def add_bulk(self, specs: Iterable[JobSpec[DataT] | Mapping[str, Any]]) -> list[Job[DataT, ResultT]]:
-        """Add many jobs in order: `JobSpec`s, or dictionaries with `name`, `data` and `opts`.
+        """Add many jobs in order: `JobSpec`s, or dictionaries with `name`, `data` and `opts` (the options).
 
         All are validated before the first is sent. 64 (32 where some are delayed) travel in one script call, which is
         atomic; a larger bulk is not.
-        Raises BulkAddError with a job or an error for each, if the server did not add all of them.
+        Raises ConfigurationError or PayloadError before anything is written; BulkAddError with a job or an error for
+        each, if the server did not add all of them.
         """
+        check_many(specs, "specs", JobSpec, JOB_SHAPE)
         rows = [self._encode(spec.name, spec.data, spec.options) for spec in map(JobSpec[DataT].parse, specs)]
         results: list[Job[DataT, ResultT] | PyqueueError] = []
         calls = list(parts(rows))

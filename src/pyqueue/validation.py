@@ -59,11 +59,28 @@ def unknown_option(name: str, known: Iterable[str], hints: Mapping[str, str]) ->
     """The error for an option that does not exist, with the nearest known name."""
     if name in hints:
         return UnknownOption(f"unknown option {name!r}: {hints[name]}")
-    by_spelling = {_spelling(option): option for option in known}
-    nearest = difflib.get_close_matches(_spelling(name), by_spelling, n=1)
-    if nearest:
-        return UnknownOption(f"unknown option {name!r}: did you mean {by_spelling[nearest[0]]!r}?")
+    likely = nearest(name, known)
+    if likely:
+        return UnknownOption(f"unknown option {name!r}: did you mean {likely!r}?")
     return UnknownOption(f"unknown option {name!r}: the options are {', '.join(sorted(known))}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is spelled most like this one, whatever the case; None if none is."""
+    by_spelling = {_spelling(option): option for option in known}
+    found = difflib.get_close_matches(_spelling(name), by_spelling, n=1)
+    return by_spelling[found[0]] if found else None
+
+
+def check_many(values: object, name: str, one: type[object], shape: str) -> None:
+    """Refuse what is no collection of jobs: None, a text, a single job (`one`, or a dictionary).
+
+    Raises ConfigurationError, which tells the `shape` of an item.
+    """
+    is_one = isinstance(values, (Mapping, one))
+    if is_one or isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        remedy = "put a single one into a list, as in [...]" if is_one else f"give a list of jobs, each {shape}"
+        raise ConfigurationError(f"{name} is {shown(values)}: {remedy}")
 
 
 def shown(value: object) -> str:

@@ -46,6 +46,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a queue with a colon": ({"name": "x", "queueName": "a:b"}, "flow: queue name is 'a:b'"),
     "an unknown key": ({**LEAF, "childs": []}, "flow: unknown option 'childs': did you mean 'children'"),
     "BullMQ's word for something else": ({**LEAF, "queue": "q"}, "names its queue in 'queueName'"),
+    "an option beside the name": (
+        node("P", {**LEAF, "jobId": "x"}),
+        r"flow.children\[0\]: 'jobId' is no key of a job's dictionary: .*'opts': \{'job_id': 'x'\}",
+    ),
     "an unknown option": (
         node("P", {**LEAF, "opts": {"removeOnComplet": True}}),
         r"flow.children\[0\]: unknown option",
@@ -163,3 +167,12 @@ async def test_large_integers_are_refused_in_queues_that_ask_for_it(bed: FlowBed
         await producer.add({**LEAF, "data": 2**60})
         with pytest.raises(PayloadError):
             await producer.add({**LEAF, "queueName": "c", "data": 2**60})
+
+
+@pytest.mark.parametrize("flows", [None, "abc", LEAF, FlowJob("leaf", "q")], ids=["None", "text", "dict", "FlowJob"])
+async def test_what_is_no_list_of_flows_is_refused_as_such(source: ConnectionSource, prefix: str, flows: Any) -> None:
+    async with FlowProducer(connection=source, prefix=prefix) as producer:
+        with pytest.raises(
+            ConfigurationError, match=r"^flows is .*: (give a list of jobs, each a FlowJob|put a single)"
+        ):
+            await producer.add_bulk(flows)

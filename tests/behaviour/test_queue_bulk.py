@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -85,6 +86,59 @@ async def test_one_bad_job_is_found_before_the_first_is_sent(
         await queue.add_bulk([*[JobSpec("good", number) for number in range(150)], bad])
 
     assert await dump(redis_client, queue.options.prefix) == {}
+
+
+MISPLACED = {
+    "delay": "'opts': {'delay': 1000}",
+    "attempts": "'opts': {'attempts': 1000}",
+    "priority": "'opts': {'priority': 1000}",
+    "job_id": "'opts': {'job_id': 1000}",
+    "jobId": "'opts': {'job_id': 1000}",
+    "removeOnComplete": "'opts': {'remove_on_complete': 1000}",
+    "dely": "'opts': {'delay': 1000}",
+    "repeat": "use queue.schedulers.upsert",
+}
+
+
+@pytest.mark.parametrize("key", MISPLACED)
+async def test_an_option_beside_the_name_is_told_to_go_into_opts(queue: Queue[Any, Any], key: str) -> None:
+    with pytest.raises(UnknownOption, match=re.escape(MISPLACED[key])) as caught:
+        await queue.add_bulk([{"name": "a", "data": {}, key: 1000}])
+
+    assert repr(key) in str(caught.value)
+
+
+async def test_a_key_that_is_like_no_option_is_told_the_keys_that_there_are(queue: Queue[Any, Any]) -> None:
+    with pytest.raises(UnknownOption, match="'zzz': the options are data, name, opts"):
+        await queue.add_bulk([{"name": "a", "zzz": 1}])
+
+
+NO_LISTS: list[tuple[Any, str]] = [
+    (None, "specs is None: give a list of jobs, each a JobSpec or a dictionary with name, data and opts"),
+    ("abc", "specs is 'abc': give a list of jobs"),
+    (b"abc", "specs is b'abc': give a list of jobs"),
+    (17, "specs is 17: give a list of jobs"),
+    ({"name": "a"}, "specs is {'name': 'a'}: put a single one into a list, as in [...]"),
+    (JobSpec("a", 1), "specs is JobSpec(name='a', data=1, options=None): put a single one into a list, as in [...]"),
+    ([None], "job is None: give a JobSpec or a dictionary with name, data and opts"),
+    (["abc"], "job is 'abc': give a JobSpec"),
+]
+
+
+@pytest.mark.parametrize(("specs", "message"), NO_LISTS, ids=lambda value: repr(value)[:20])
+async def test_what_is_no_list_of_jobs_is_refused_as_such(queue: Queue[Any, Any], specs: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(message)):
+        await queue.add_bulk(specs)
+
+
+async def test_jobs_may_come_from_a_generator(queue: Queue[Any, Any]) -> None:
+    assert [job.data for job in await queue.add_bulk(JobSpec("a", number) for number in range(3))] == [0, 1, 2]
+
+
+async def test_options_of_a_spec_are_job_options(queue: Queue[Any, Any]) -> None:
+    wrong: Any = {"delay": 5}
+    with pytest.raises(ConfigurationError, match=r"options of a JobSpec are \{'delay': 5\}: give JobOptions"):
+        await queue.add_bulk([JobSpec("a", 1, wrong)])
 
 
 async def test_a_job_that_the_server_refuses_is_told_apart_from_the_others(queue: Queue[Any, Any]) -> None:

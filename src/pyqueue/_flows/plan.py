@@ -15,13 +15,16 @@ from pyqueue._store.flows import FlowRow, flow_row
 from pyqueue._store.record import AddRow, encode_job
 from pyqueue.errors import ConfigurationError, PyqueueError
 from pyqueue.names import check_job_name, check_queue_name
-from pyqueue.options import JobOptions, ParentReference, merge_options
-from pyqueue.validation import shown, unknown_option
+from pyqueue.options import JobOptions, ParentReference, merge_options, unknown_key
+from pyqueue.validation import shown
 
 #: Levels of one flow. Deeper trees are mistakes of a recursion rather than plans.
 MAX_DEPTH: Final = 1_000
 #: Nodes of one flow: about 200 MB in this process while they are added.
 MAX_FLOW_NODES: Final = 100_000
+
+#: What is taken for a node.
+NODE_SHAPE: Final = "a FlowJob or a dictionary with name and queueName"
 
 _FIELDS: Final = ("name", "queueName", "data", "opts", "children", "prefix")
 _KNOWN: Final = frozenset({*_FIELDS, "queue_name", "options"})
@@ -52,7 +55,7 @@ class FlowJob:
         elif isinstance(value, Mapping):
             node = _from_mapping(value, prefix)
         else:
-            raise ConfigurationError(f"node is {shown(value)}: give a FlowJob or a dictionary with name and queueName")
+            raise ConfigurationError(f"node is {shown(value)}: give {NODE_SHAPE}")
         check_job_name(node.name)
         check_queue_name(node.queue_name)
         if isinstance(node.children, (str, bytes, Mapping)) or not isinstance(node.children, Sequence):
@@ -226,7 +229,7 @@ _SHOWN_STEPS: Final = 10
 def _from_mapping(value: Mapping[str, Any], prefix: str) -> FlowJob:
     for name in value:
         if name not in _KNOWN:
-            raise unknown_option(str(name), _FIELDS, {"queue": "a node names its queue in 'queueName'"})
+            raise unknown_key(name, _FIELDS, value[name], {"queue": "a node names its queue in 'queueName'"})
     given = value.get("prefix")
     if given is not None and given != prefix:
         raise ConfigurationError(f"prefix is {shown(given)} and the producer's is {prefix!r}: a flow lives under one")
