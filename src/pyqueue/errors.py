@@ -10,7 +10,8 @@
     |   |-- FlowCycle -21
     |   `-- LockError -- LockMissing -2, LockLost -6
     |-- SchedulerError -- SchedulerIdTaken -10, SchedulerSlotsBusy -11
-    |-- AddOutcomeUnknown .queue|-- BulkAddError  .results
+    |-- AddOutcomeUnknown             |-- BulkAddError  .results
+    |       .queue .may_be_stored
     |-- RedisRefused  .code     |-- QueueNotPaused, QueueHasActiveJobs
     |-- RateLimitExceeded  .key .wait_ms
     |-- ProcessCrashed
@@ -134,9 +135,11 @@ class AddOutcomeUnknown(PyqueueError):
     """The connection broke while adding, and retries ran out: the job may or may not be stored. Add it again with the
     same job_id, which is safe; without a job_id it may then exist twice."""
 
-    def __init__(self, message: str = "", *, queue: str = "") -> None:
+    def __init__(self, message: str = "", *, queue: str = "", may_be_stored: bool = True) -> None:
+        """`may_be_stored`: False only if nothing was sent, because there was no connection in all that time."""
         super().__init__((message or _default_message(type(self))) + _place("", queue, ""))
         self.queue = queue
+        self.may_be_stored = may_be_stored
 
 
 class BulkAddError(PyqueueError):

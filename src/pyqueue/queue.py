@@ -24,11 +24,11 @@ from pyqueue._store import controlling, inspecting
 from pyqueue._store.adding import Added, AddReply, parts, weight
 from pyqueue._store.coalescing import Answer
 from pyqueue._store.listening import FinishListener, publish_event
-from pyqueue._store.producer import Producer
+from pyqueue._store.producer import Producer, add_failure
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
 from pyqueue._store.sender import MAX_IN_FLIGHT
 from pyqueue._store.store import Store
-from pyqueue.errors import AddOutcomeUnknown, BulkAddError, ConfigurationError, PyqueueError
+from pyqueue.errors import BulkAddError, ConfigurationError, PyqueueError
 from pyqueue.job import Job
 from pyqueue.names import check_queue_name, check_text
 from pyqueue.options import (
@@ -140,7 +140,7 @@ class Queue(Generic[DataT, ResultT]):
 
         Adds issued at the same time travel in one script call, about 8 us of Redis' time each. Raises
         ConfigurationError or PayloadError before anything is written, JobError when the script refuses the job,
-        AddOutcomeUnknown when the connection stayed broken for 9.5 s.
+        AddOutcomeUnknown when the connection stayed broken for 9.5 s; its `may_be_stored` is False if nothing was sent.
         """
         row = self._encode(name, data, _one_of(options, option_fields))
         reply = await self._reply(self._buffer.add([row], weight(row)))
@@ -300,7 +300,7 @@ class Queue(Generic[DataT, ResultT]):
         try:
             return await answer
         except (RedisConnectionError, RedisTimeoutError) as error:
-            raise AddOutcomeUnknown(queue=self.name) from error
+            raise add_failure(error, queue=self.name, address=self._connection.url_safe) from error
 
     async def _results(self, rows: Sequence[AddRow], answer: Answer) -> list[Job[DataT, ResultT] | PyqueueError]:
         """Part of a bulk: a job or an error for each."""

@@ -102,6 +102,12 @@ class Proxy:
             writer.transport.abort()
         self._writers.clear()
 
+    def leave(self) -> None:
+        """Break every connection and accept no more, as a server that has gone."""
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target)

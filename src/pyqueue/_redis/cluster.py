@@ -20,7 +20,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainErr
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pyqueue._redis.links import CLOSED, Carrier, Link, Links
+from pyqueue._redis.links import CLOSED, Carrier, Link, Links, mark_unsent
 from pyqueue._redis.packing import pack
 from pyqueue._redis.replies import text
 from pyqueue._redis.sources import ServerSource
@@ -158,7 +158,11 @@ class ClusterLinks:
 
     async def _exchange(self, packed: bytes, key: str | None, timeout_s: float) -> Any:
         slot = key_slot(key.encode()) if key is not None else 0
-        address = await self._source.owner(slot)
+        try:
+            address = await self._source.owner(slot)
+        except BaseException as error:
+            mark_unsent(error)
+            raise
         asking = False
         moving: TryAgainError | None = None
         for _ in range(_MAX_HOPS):

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar
 from redis.exceptions import AskError, NoScriptError, RedisError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from pyqueue._redis.links import Carrier, Link
+from pyqueue._redis.links import Carrier, Link, is_unsent, mark_unsent
 from pyqueue._redis.packing import pack, pack_script
 from pyqueue._redis.refusals import refusal_of
 from pyqueue._redis.resp3 import as_resp2
@@ -193,7 +193,11 @@ class RedisCommands:
     def _meaning(self, error: Exception, timeout_s: float) -> Exception:
         """The error that is raised for what a carrier raises."""
         if isinstance(error, TimeoutError) and not isinstance(error, RedisError):
-            return RedisTimeoutError(f"{self._label}: no reply within {timeout_s:g} s")
+            unsent = is_unsent(error) or is_unsent(error.__cause__)  # the cancellation that the deadline was
+            late = RedisTimeoutError(f"{self._label}: no {'connection' if unsent else 'reply'} within {timeout_s:g} s")
+            if unsent:
+                mark_unsent(late)
+            return late
         refusal = refusal_of(error) if isinstance(error, RedisError) else None
         if refusal is None:
             return error

@@ -27,7 +27,20 @@ CONNECT_TIMEOUT_S: Final = 5.0
 CLOSED: Final = "this connection to Redis has been closed by its owner"
 
 
+#: Attribute of errors that came before their command could leave.
+_UNSENT: Final = "pyqueue_unsent"
+
 Dial = Callable[[], Awaitable[Wire]]
+
+
+def mark_unsent(error: BaseException) -> None:
+    """Note that nothing of the command that fails with this error has left: it had no connection yet."""
+    setattr(error, _UNSENT, True)
+
+
+def is_unsent(error: BaseException | None) -> bool:
+    """Whether nothing of the command that failed so has left, for certain; without the mark it may have."""
+    return getattr(error, _UNSENT, False)
 
 
 class Carrier(Protocol):
@@ -118,15 +131,22 @@ class Link:
     async def _open(self) -> Stream:
         await self.drop()
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                wire = await self._dial()
-        except TimeoutError:
-            raise RedisTimeoutError(f"no connection to Redis within {CONNECT_TIMEOUT_S:g} s") from None
+            wire = await self._dialled()
+        except BaseException as error:  # a cancellation, too: it is what a deadline does
+            mark_unsent(error)
+            raise
         stream = self._stream = stream_of(wire)
         if self._closed:  # while it was being opened
             await self.drop()
             raise RedisConnectionError(CLOSED)
         return stream
+
+    async def _dialled(self) -> Wire:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                return await self._dial()
+        except TimeoutError:
+            raise RedisTimeoutError(f"no connection to Redis within {CONNECT_TIMEOUT_S:g} s") from None
 
     async def close(self) -> None:
         """Drop the connection, and one that is being opened as soon as it is open."""
@@ -287,6 +307,13 @@ class BorrowedLinks:
             await self._release(wire)
 
     async def _acquire(self) -> Wire:
+        try:
+            return await self._taken()
+        except BaseException as error:
+            mark_unsent(error)
+            raise
+
+    async def _taken(self) -> Wire:
         while True:
             try:
                 taking = self._pool.get_connection()

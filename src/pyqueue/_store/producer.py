@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
-from pyqueue._redis.links import Link
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pyqueue._redis.links import Link, is_unsent
 from pyqueue._redis.outage import Outage
 from pyqueue._store import controlling
 from pyqueue._store.adding import MAX_ADDS, AddReply, add_jobs, start_add_jobs
@@ -15,6 +18,7 @@ from pyqueue._store.coalescing import AddBuffer
 from pyqueue._store.record import AddRow
 from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
 from pyqueue._store.store import Store
+from pyqueue.errors import AddOutcomeUnknown
 from pyqueue.version import VERSION
 
 #: An add returns or raises within this time. Producers are request handlers: somebody waits for them.
@@ -23,6 +27,24 @@ ADD_DEADLINE_S: Final = 9.5
 ADD_TRY_S: Final = 4.0
 #: The length of an event stream that scripts write where there is none (`lua/include/meta.lua`).
 _MAX_EVENTS: Final = 10_000
+
+
+class NeverSent(RedisConnectionError):
+    """No try of a call had a connection on which it could leave, so nothing of it can be stored."""
+
+
+def add_failure(error: Exception, *, queue: str, address: str, what: str = "job") -> AddOutcomeUnknown:
+    """The error for adds that got no answer; `error` is the last one of their connection, `address` shows no secret."""
+    may_be_stored = not isinstance(error, NeverSent)
+    fact = (
+        f"The connection to {address} broke while adding, and retries ran out: the {what} may or may not be stored. "
+        "Add it again with the same job_id, which is safe; without a job_id it may then exist twice."
+        if may_be_stored
+        else f"The {what} was not stored: there was no connection to {address} within {ADD_DEADLINE_S:g} s. See that "
+        "Redis runs there, then add it again."
+    )
+    cause = str(error) or type(error).__name__
+    return AddOutcomeUnknown(f"{fact} The last error: {cause}", queue=queue, may_be_stored=may_be_stored)
 
 
 class Producer:
@@ -65,7 +87,7 @@ class _AddCall:
     Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
     """
 
-    __slots__ = ("_began", "_deadline", "_link", "_number", "_producer", "_rows")
+    __slots__ = ("_began", "_deadline", "_link", "_may_be_stored", "_number", "_producer", "_rows")
 
     def __init__(self, producer: Producer, rows: Sequence[AddRow], since: float) -> None:
         self._producer = producer
@@ -74,6 +96,7 @@ class _AddCall:
         self._number = producer.sender.next_number()
         self._began: float | None = None
         self._link: Link | None = None
+        self._may_be_stored = False
 
     @property
     def is_followable(self) -> bool:
@@ -96,10 +119,16 @@ class _AddCall:
         return self._link is not None
 
     async def send(self, failure: Exception | None) -> AddReply:
+        self._may_be_stored = failure is not None
         left_s = self._deadline - time.monotonic()
-        return await self._producer.sender.send(
-            self._try, number=self._number, failure=failure, began=self._began, timeout_s=left_s
-        )
+        try:
+            return await self._producer.sender.send(
+                self._try, number=self._number, failure=failure, began=self._began, timeout_s=left_s
+            )
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            if self._may_be_stored:
+                raise
+            raise NeverSent(str(error)) from error
 
     async def _try(self, sender: str, sequence: int) -> AddReply:
         # The connection keeps the bound of a try, which is a third of the cost of a timer around it.
@@ -107,4 +136,8 @@ class _AddCall:
         until = time.monotonic() + producer.sender.bound_s(ADD_TRY_S, self._deadline)
         await producer.describe(until - time.monotonic())
         left_s = max(0.0, until - time.monotonic())
-        return await add_jobs(producer.store, self._rows, sender=sender, sequence=sequence, timeout_s=left_s)
+        try:
+            return await add_jobs(producer.store, self._rows, sender=sender, sequence=sequence, timeout_s=left_s)
+        except BaseException as error:
+            self._may_be_stored |= not is_unsent(error)
+            raise
