@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,6 +30,17 @@ async def fill(queue: Queue[Any, Any], count: int, **options: Any) -> None:
 
 async def ids(queue: Queue[Any, Any], state: Any, start: int = 0, end: int = -1, *, asc: bool = False) -> str:
     return " ".join(job.id for job in await queue.jobs.list(state, start, end, asc=asc))
+
+
+async def test_counts_are_a_dictionary_that_names_the_states_to_who_misspells_one(queue: Queue[Any, Any]) -> None:
+    counts = await queue.jobs.counts()
+
+    with pytest.raises(KeyError, match=r"'faild' is no state that is counted: use one of waiting, .*failed"):
+        counts["faild"]
+    assert counts.get("faild") is None
+    assert "faild" not in counts
+    assert json.loads(json.dumps(counts)) == counts == dict(counts)
+    assert repr(counts) == repr(dict(counts))
 
 
 async def test_a_job_is_found_by_its_id(queue: Queue[Any, Any]) -> None:

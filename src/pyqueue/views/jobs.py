@@ -77,11 +77,14 @@ class Jobs(Generic[DataT, ResultT]):
         return await inspecting.get_state(self._store, job_id)
 
     async def counts(self) -> dict[str, int]:
-        """Jobs in each state, by its `JobState` or name: `counts["failed"]`. One round trip, O(1)."""
+        """Jobs in each state, by its `JobState` or name: `counts["failed"]`. One round trip, O(1).
+
+        A dictionary, whose KeyError for another name tells the states that there are.
+        """
         places = await inspecting.count_jobs(self._store)
         # Jobs that BullMQ before version 6 set aside while paused are waiting, too.
         places["wait"] += places.pop("paused")
-        return {state: places[PLACES[state]] for state in JobState if state in PLACES}
+        return _Counts({state: places[PLACES[state]] for state in JobState if state in PLACES})
 
     async def count(self) -> int:
         """Jobs that are still to run: waiting, prioritized, delayed, waiting for children. One round trip, O(1)."""
@@ -282,6 +285,13 @@ class Jobs(Generic[DataT, ResultT]):
         if not _is_job_id(job_id):
             raise JobNotFound(job_id=job_id, queue=self._store.keys.queue)
         return job_id
+
+
+class _Counts(dict[str, int]):
+    """Counts by state. Equal to, and written as, any other dictionary."""
+
+    def __missing__(self, state: str) -> int:
+        raise KeyError(f"{state!r} is no state that is counted: use one of {', '.join(self)}")
 
 
 _Rows: TypeAlias = list[str]
