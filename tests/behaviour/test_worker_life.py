@@ -32,6 +32,28 @@ async def test_nothing_runs_before_the_worker_is_started(queue: AnyQueue, make_w
         await reach(queue, jobs, JobState.COMPLETED)
 
 
+async def test_a_worker_is_shown_with_its_queue_and_what_it_does(queue: AnyQueue, make_worker: MakeWorker) -> None:
+    go_on = anyio.Event()
+    worker = make_worker(lambda job: go_on.wait(), concurrency=3)
+    assert repr(worker).endswith(": new, 0 of 3 jobs>")
+    async with worker:
+        jobs = [await queue.add("x"), await queue.add("x")]
+        await wait_until(lambda: repr(worker).endswith(": running, 2 of 3 jobs>"))
+        worker.pause()
+        assert repr(worker).endswith(": paused, 2 of 3 jobs>")
+        worker.resume()
+        go_on.set()
+        await reach(queue, jobs, JobState.COMPLETED)
+    assert repr(worker).startswith(f"<Worker '{queue.name}' at ")
+    assert repr(worker).endswith(": closed, 0 of 3 jobs>")
+
+
+def test_a_worker_is_shown_without_its_password() -> None:
+    worker = Worker[Any, Any]("email", connection="redis://user:open-sesame@redis.internal:6380/2")
+
+    assert repr(worker) == "<Worker 'email' at redis://redis.internal:6380/2: new, 0 of 1 jobs>"
+
+
 async def test_a_closed_worker_stays_closed(make_worker: MakeWorker) -> None:
     """E115: closing again is harmless, starting again is refused, and so is a renewal without a pause."""
     worker = make_worker(lambda job: None)

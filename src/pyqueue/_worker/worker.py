@@ -73,6 +73,7 @@ class Worker(Generic[DataT, ResultT]):
         call = None if processor is None else inspect_processor(processor)
         connected = Connection.open(connection)
         connected.check_prefix(self.options.prefix)
+        self._address = connected.url_safe
         keys = QueueKeys(self.options.prefix, self.queue)
         self._life = Life(
             self.queue,
@@ -226,6 +227,11 @@ class Worker(Generic[DataT, ResultT]):
         or that the queue is paused or limited. One round trip, or one per `drain_delay` while waiting.
         """
         return await self._parts.manual.next_job(token, block=block)
+
+    def __repr__(self) -> str:
+        slots = self._parts.slots
+        state = "paused" if self._life.state == "running" and self.is_paused else self._life.state
+        return f"<Worker {self.queue!r} at {self._address}: {state}, {slots.running} of {slots.concurrency} jobs>"
 
     async def _fetch(self, token: str) -> ExchangeReply:
         return await self._parts.manual.fetch(token)
