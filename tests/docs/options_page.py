@@ -28,7 +28,7 @@ Every option of jobs, queues, workers and schedulers, with its default. Options 
 `queue.add("welcome", data, delay=5_000)`, `Worker("email", send, concurrency=10)`. Durations are timedeltas or integer
 milliseconds; `age` of a retention and `timeout=` of methods are timedeltas or seconds. An option that does not exist is
 refused with the name of the nearest one that does, before anything is written. The names in BullMQ are in
-[Come from BullMQ](../how-to/from-bullmq.md).
+[Come from BullMQ](../how-to/from-bullmq.md), classes and methods in [API](api.md).
 
 This page is made of the docstrings (`python -m tests.docs.options_page`); a test compares them.
 """

@@ -12,7 +12,7 @@ import pytest
 from tests.support.snippets import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ["README.md", "docs/tutorial/first-queue.md"]
+PAGES = ["README.md", "docs/tutorial/first-queue.md", "docs/reference/api.md"]
 
 
 def module_of(page: str) -> str:
