@@ -3,8 +3,9 @@
 The slow log counts wall time, so whatever stops the server makes a call look slow: the host that takes the processor
 from a virtual machine, or is slow to give it a page of memory, another program, an interrupt. The control stores as
 many small hashes each time, and removes some that it stored before, as adds and removals of jobs do; it has nothing
-of a queue, and always takes as many commands, all O(1). Where its calls are above a bound, the machine was. A call is
-hit the more, the longer it takes, so shares are compared per second of the server's time.
+of a queue, and always takes as many commands, all O(1), for as long as the longest usual calls of pyqueue. Where its
+calls are above a bound, the machine was. The more time calls take, the more of them are hit, so both sides are compared
+per second of the server's time.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import redis
 #: What the control's entries in the slow log begin with, behind the command.
 MARK: Final = "-- the control"
 #: Hashes that a call stores, and those of earlier ones that it removes: memory grows by the rest, as with jobs.
-STORED: Final = 64
-REMOVED: Final = 48
-#: 0.3 to 0.6 ms on the machines that we know.
+STORED: Final = 90
+REMOVED: Final = 70
+#: 0.4 to 0.7 ms on the machines that we know, as adds of 64 jobs and exchanges of 25.
 SCRIPT: Final = f"""{MARK}
 local call, text = tonumber(ARGV[1]), string.rep('x', 200)
 for n = call * {STORED}, call * {STORED} + {STORED - 1} do
