@@ -14,7 +14,8 @@ local settled, removed = (#ARGV + 1 - first_row) / 5, '0 0 0 '
 -- Where the newest ones are kept, all outcomes say how many.
 local first_details = settled > 0 and ARGV[first_row + 4] or ''
 local most_kept = tonumber(string.match(first_details, '^0 0 (%d+) %-1 ') or '0')
-if claim == 0 or first_token < 0 or limiter_max > 0 or metrics_points > 0 or rearm > 0 then
+if claim == 0 or first_token < 0 or limiter_max > 0 or metrics_points > 0 or rearm > 0
+  or most_kept > 0 and most_kept < settled then -- some of the settled ones would be removed
   return
 end
 for row = first_row, #ARGV, 5 do
@@ -64,15 +65,21 @@ for i = 1, settled do
     kept[#kept + 1], kept[#kept + 2] = now_text, job_id
   end
 end
-local old_ids = {}
+local old_ids, is_old = {}, {}
 if most_kept > 0 then
-  local surplus = math.min((tonumber(try('ZCARD', keys.completed)) or 0) + settled - most_kept, 32) -- see include retention
-  local oldest = surplus > 0 and try('ZRANGE', keys.completed, '0', format('%d', surplus - 1), 'WITHSCORES') or {}
+  for _, job_id in ipairs(settled_ids) do
+    if try('ZSCORE', keys.completed, job_id) then
+      return -- it was completed before; or the key was overwritten by something else
+    end
+  end
+  -- As REMOVALS_PER_CALL in include retention.
+  local surplus = math.min(call('ZCARD', keys.completed) + settled - most_kept, 32)
+  local oldest = surplus > 0 and call('ZRANGE', keys.completed, '0', format('%d', surplus - 1), 'WITHSCORES') or {}
   if #oldest < 2 * surplus or surplus > 0 and oldest[#oldest] + 0 >= now then
-    return -- some of the settled ones would be removed
+    return -- no set of jobs that all are older
   end
   for i = 1, #oldest, 2 do
-    old_ids[#old_ids + 1] = oldest[i]
+    old_ids[#old_ids + 1], is_old[oldest[i]] = oldest[i], true
     if try('HGET', prefix .. oldest[i], 'parentKey') then -- or an error
       return
     end
@@ -108,7 +115,7 @@ local reply, starts = { now, settled, 0, 0, 0, 0 }, {}
 local named, width, values, size, filled = nil, 0, nil, 0, 0 -- fields that the next job has, too, if it joins the group
 for n, job_id in ipairs(claimed_ids) do
   local fields, same = try('HGETALL', prefix .. job_id), 1
-  if #fields == 0 or string.sub(job_id, 1, 2) == '0:' then
+  if #fields == 0 or is_old[job_id] or string.sub(job_id, 1, 2) == '0:' then
     return
   end
   while same < width and fields[same] == named[same] do
@@ -170,8 +177,7 @@ if settled > 0 then
     end
   end
   -- If one was not there, or something else has overwritten a key, all go back.
-  local added = left == settled and (#kept == 0 or try('ZADD', keys.completed, unpack(kept)))
-  local is_kept = added == true or type(added) == 'number'
+  local is_kept = left == settled and (#kept == 0 or type(try('ZADD', keys.completed, unpack(kept))) == 'number')
   if not is_kept or type(try('XADD', keys.events, 'MAXLEN', '~', meta[4], '*', 'event', 'completed', 'jobId',
     settled_ids[1], 'returnvalue', ARGV[first_row + 3], 'prev', 'active')) ~= 'string' then
     for i = left, 1, -1 do
@@ -191,7 +197,7 @@ if settled > 0 then
       call('XADD', keys.events, '*', 'event', 'completed', 'jobId', settled_ids[i], 'returnvalue', value, 'prev', 'active')
     end
   end
-  if #old_ids > 0 and added == settled then
+  if #old_ids > 0 then
     for _, job_id in ipairs(old_ids) do
       unlink_job(prefix .. job_id)
     end

@@ -136,7 +136,7 @@ class AddOutcomeUnknown(PyqueueError):
     same job_id, which is safe; without a job_id it may then exist twice."""
 
     def __init__(self, message: str = "", *, queue: str = "", may_be_stored: bool = True) -> None:
-        """`may_be_stored`: False only if nothing was sent, because there was no connection in all that time."""
+        """`may_be_stored`: False only if no job was sent, because Redis was not reached in all that time."""
         super().__init__((message or _default_message(type(self))) + _place("", queue, ""))
         self.queue = queue
         self.may_be_stored = may_be_stored

@@ -140,7 +140,7 @@ class Queue(Generic[DataT, ResultT]):
 
         Adds issued at the same time travel in one script call, about 8 us of Redis' time each. Raises
         ConfigurationError or PayloadError before anything is written, JobError when the script refuses the job,
-        AddOutcomeUnknown when the connection stayed broken for 9.5 s; its `may_be_stored` is False if nothing was sent.
+        AddOutcomeUnknown when the connection stayed broken for 9.5 s; its `may_be_stored` is False if it was not sent.
         """
         row = self._encode(name, data, _one_of(options, option_fields))
         reply = await self._reply(self._buffer.add([row], weight(row)))

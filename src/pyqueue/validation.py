@@ -78,9 +78,18 @@ def check_many(values: object, name: str, one: type[object], shape: str) -> None
     Raises ConfigurationError, which tells the `shape` of an item.
     """
     is_one = isinstance(values, (Mapping, one))
-    if is_one or isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+    if is_one or isinstance(values, (str, bytes)) or not _is_iterable(values):
         remedy = "put a single one into a list, as in [...]" if is_one else f"give a list of jobs, each {shape}"
         raise ConfigurationError(f"{name} is {shown(values)}: {remedy}")
+
+
+def _is_iterable(values: Any) -> bool:
+    """Whatever `for` takes, which is more than the abstract class."""
+    try:
+        iter(values)
+    except TypeError:
+        return False
+    return True
 
 
 def shown(value: object) -> str:

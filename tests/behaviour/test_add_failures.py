@@ -58,7 +58,7 @@ async def test_a_job_that_never_had_a_connection_is_not_stored(
 
     message = str(caught.value)
     assert not caught.value.may_be_stored
-    assert message.startswith("The job was not stored: there was no connection to ")
+    assert message.startswith("The job was not stored, because it was not sent: ")
     assert f"127.0.0.1:{free_tcp_port}" in message
     assert "The last error: " in message
     assert "[queue 'q']" in message

@@ -135,6 +135,18 @@ async def test_jobs_may_come_from_a_generator(queue: Queue[Any, Any]) -> None:
     assert [job.data for job in await queue.add_bulk(JobSpec("a", number) for number in range(3))] == [0, 1, 2]
 
 
+class ByIndex:
+    """Specs for `for`, which needs no more than this."""
+
+    def __getitem__(self, index: int) -> JobSpec[Any]:
+        return [JobSpec[Any]("a"), JobSpec[Any]("b")][index]
+
+
+async def test_jobs_may_come_from_whatever_a_loop_takes(queue: Queue[Any, Any]) -> None:
+    specs: Any = ByIndex()
+    assert [job.name for job in await queue.add_bulk(specs)] == ["a", "b"]
+
+
 async def test_options_of_a_spec_are_job_options(queue: Queue[Any, Any]) -> None:
     wrong: Any = {"delay": 5}
     with pytest.raises(ConfigurationError, match=r"options of a JobSpec are \{'delay': 5\}: give JobOptions"):

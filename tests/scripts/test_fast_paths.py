@@ -154,6 +154,8 @@ async def test_what_is_not_plain_is_left_to_the_general_code(bench: Bench, case:
         ({}, [(-1, -1, 1000), (3, -1, 1000), (3, -1, 1000)]),
         ({}, [(0, -1, 1000), (3, -1, 1000), (3, -1, 1000)]),
         ({}, [(3, 60, 1000)] * 3),
+        ({"completed": Zset({"old1": 1.0, "old2": 2.0, "r2": 3.0})}, [(4, -1, 1000)] * 3),  # completed before
+        ({"wait": ["old1"]}, [(4, -1, 1000)] * 3),  # is ready again
     ],
 )
 async def test_old_jobs_that_are_not_plainly_removed_are_left_to_the_general_code(
@@ -379,6 +381,10 @@ def _keep_old_jobs(dice: Dice, seed: dict[str, Any]) -> None:
         seed[f"{old[0]}:logs"] = ["a line"]
     if dice.rarely():
         seed["completed"][old[0]] = float(NOW + dice.choice([-1, 0, 1]))
+    if dice.rarely():
+        seed["completed"]["r0"] = 2.5
+    if dice.rarely():
+        seed["wait"] = [*seed["wait"], old[0]]
 
 
 def _spoil(dice: Dice, seed: dict[str, Any], active: list[str]) -> None:

@@ -17,7 +17,9 @@ from pyqueue._worker.batch import (
     share,
 )
 
-IDLE = Situation(finished=0, most=25, share=25, free_slots=1, may_claim=True, is_ready=False, rearm=False, suspects=0)
+IDLE = Situation(
+    finished=0, max_outcomes=25, share=25, free_slots=1, may_claim=True, is_ready=False, rearm=False, suspects=0
+)
 
 
 def test_a_drained_worker_with_nothing_to_settle_says_nothing() -> None:
@@ -50,14 +52,14 @@ def test_an_exchange_is_bounded_and_the_rest_stays_for_the_next() -> None:
 @pytest.mark.parametrize(("concurrency", "half"), [(1, 1), (7, 7), (8, 4), (9, 5), (10, 5), (49, 25), (500, 25)])
 def test_half_of_the_slots_are_worth_an_exchange_that_follows(concurrency: int, half: int) -> None:
     """With few slots a second one is not worth its cost."""
-    assert share(concurrency, pairs=True, most=25) == half
-    assert share(concurrency, pairs=False, most=25) == min(concurrency, 25)
-    assert share(concurrency, pairs=True, most=4) == min(half, 4)
+    assert share(concurrency, pairs=True, max_outcomes=25) == half
+    assert share(concurrency, pairs=False, max_outcomes=25) == min(concurrency, 25)
+    assert share(concurrency, pairs=True, max_outcomes=4) == min(half, 4)
 
 
 def test_outcomes_that_remove_old_jobs_are_fewer_in_a_call() -> None:
     """Both together keep Redis no longer than an exchange that removes nothing."""
-    situation = IDLE._replace(most=MAX_TRIMMING_OUTCOMES, share=10, free_slots=100)
+    situation = IDLE._replace(max_outcomes=MAX_TRIMMING_OUTCOMES, share=10, free_slots=100)
 
     assert plan(situation._replace(finished=19)) == Exchange(16, 16, 1, rearm=False)
     assert plan(situation._replace(finished=20)) == Exchange(10, 10, 1, rearm=False)
@@ -96,7 +98,7 @@ def test_while_a_suspect_runs_no_other_is_claimed() -> None:
 situations = st.builds(
     Situation,
     finished=st.integers(0, 200),
-    most=st.sampled_from([MAX_OUTCOMES, MAX_TRIMMING_OUTCOMES]),
+    max_outcomes=st.sampled_from([MAX_OUTCOMES, MAX_TRIMMING_OUTCOMES]),
     share=st.integers(1, 25),
     free_slots=st.integers(-50, 200),
     may_claim=st.booleans(),
@@ -113,7 +115,7 @@ def test_every_exchange_is_bounded_and_says_something(now: Situation) -> None:
         assert not now.finished
         assert not now.rearm
         return
-    assert 0 <= exchange.settle <= min(now.finished, max(now.most, now.share))
+    assert 0 <= exchange.settle <= min(now.finished, max(now.max_outcomes, now.share))
     assert 0 <= exchange.claim <= min(max(0, now.free_slots), MAX_CLAIMS)
     assert 0 <= exchange.suspects <= MAX_SUSPECTS
     assert exchange.settle or exchange.claim or exchange.rearm

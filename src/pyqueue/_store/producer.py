@@ -30,7 +30,10 @@ _MAX_EVENTS: Final = 10_000
 
 
 class NeverSent(RedisConnectionError):
-    """No try of a call had a connection on which it could leave, so nothing of it can be stored."""
+    """No try of a call came so far that its jobs left, so none of them can be stored.
+
+    There was no connection, or no answer to what goes first, the queue's settings.
+    """
 
 
 def add_failure(error: Exception, *, queue: str, address: str, what: str = "job") -> AddOutcomeUnknown:
@@ -40,8 +43,8 @@ def add_failure(error: Exception, *, queue: str, address: str, what: str = "job"
         f"The connection to {address} broke while adding, and retries ran out: the {what} may or may not be stored. "
         "Add it again with the same job_id, which is safe; without a job_id it may then exist twice."
         if may_be_stored
-        else f"The {what} was not stored: there was no connection to {address} within {ADD_DEADLINE_S:g} s. See that "
-        "Redis runs there, then add it again."
+        else f"The {what} was not stored, because it was not sent: {address} could not be reached or did not answer "
+        f"within {ADD_DEADLINE_S:g} s. See that Redis runs there, then add it again."
     )
     cause = str(error) or type(error).__name__
     return AddOutcomeUnknown(f"{fact} The last error: {cause}", queue=queue, may_be_stored=may_be_stored)

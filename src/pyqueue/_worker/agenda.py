@@ -99,7 +99,7 @@ class Agenda:
         suspects = 0 if landing is None else landing.reply.suspects
         return Situation(
             finished=min(finished, 1) if alone else finished,
-            most=self._most(),
+            max_outcomes=self._max_outcomes(),
             share=1 if alone else self._share(),
             free_slots=free_slots,
             may_claim=not (alone or self._is_held_back()),
@@ -109,9 +109,9 @@ class Agenda:
         )
 
     def _share(self) -> int:
-        return share(self._slots.capacity, pairs=self._dispatch.flying.come_in_pairs, most=self._most())
+        return share(self._slots.capacity, pairs=self._dispatch.flying.come_in_pairs, max_outcomes=self._max_outcomes())
 
-    def _most(self) -> int:
+    def _max_outcomes(self) -> int:
         return MAX_TRIMMING_OUTCOMES if self._outbox.trims else MAX_OUTCOMES
 
     def _free_slots(self, landing: Landing | None) -> int:

@@ -34,14 +34,14 @@ class Exchange(NamedTuple):
 class Situation(NamedTuple):
     """What the engine knows at the moment it could send an exchange.
 
-    finished: outcomes that wait to be settled. most: how many of them an exchange may settle. share: see there.
-    free_slots: jobs that could be taken (negative after the concurrency was lowered). may_claim: neither paused,
+    finished: outcomes that wait to be settled. max_outcomes: how many of them an exchange may settle. share: see
+    there. free_slots: jobs that could be taken (negative after the concurrency was lowered). may_claim: neither paused,
     closing nor limited. is_ready: work may be ready, so a claim is worth a call of its own. rearm: a marker was popped
     that this worker cannot use. suspects: jobs in hand that stalled before.
     """
 
     finished: int
-    most: int
+    max_outcomes: int
     share: int
     free_slots: int
     may_claim: bool
@@ -51,13 +51,13 @@ class Situation(NamedTuple):
 
 
 @lru_cache(maxsize=100)  # asked at the end of every job
-def share(concurrency: int, *, pairs: bool, most: int) -> int:
+def share(concurrency: int, *, pairs: bool, max_outcomes: int) -> int:
     """How many outcomes are worth an exchange that follows another; `pairs`: whether one can.
 
-    Half of the slots, so that some jobs run while Redis works on the others; `most` is what an exchange may settle.
+    Half of the slots, so that some jobs run while Redis works on the others. `max_outcomes` is what one may settle.
     """
     is_halved = pairs and concurrency >= _WORTH_HALVING
-    return min(most, (concurrency + 1) // 2 if is_halved else concurrency)
+    return min(max_outcomes, (concurrency + 1) // 2 if is_halved else concurrency)
 
 
 @lru_cache(maxsize=1000)  # a worker meets few situations, again and again
@@ -67,7 +67,7 @@ def plan(now: Situation) -> Exchange | None:
     Outcomes for two are divided, and each brings as many jobs as it settles. Every exchange fills free slots while it
     is at it: the settling worker is how a queue at its global concurrency goes on: nothing writes a marker then.
     """
-    settle = now.share if now.finished >= 2 * now.share else min(now.finished, now.most)
+    settle = now.share if now.finished >= 2 * now.share else min(now.finished, now.max_outcomes)
     most = max(settle, now.share) if settle else MAX_CLAIMS
     claim = max(0, min(now.free_slots, most)) if now.may_claim else 0
     if not settle and not now.rearm and not (claim and now.is_ready):
