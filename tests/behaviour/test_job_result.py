@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyqueue import JobFailed, JobNotFound, Queue, Worker
+from pyqueue import JobFailed, JobNotFound, JobOptions, JobSpec, Queue, Worker
+from pyqueue._redis.connection import Connection
+from pyqueue._redis.outage import Outage
+from pyqueue._store.listening import READ_COUNT, FinishListener, publish_event
 from tests.support.proxy import Mode, Proxy
 from tests.support.server import RedisServer
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.every_backend]
 
@@ -65,6 +70,39 @@ async def test_many_wait_for_many_jobs(queue: AnyQueue, start_worker: Any) -> No
         return await (await queue.add("double", number)).result(timeout=15)
 
     assert await asyncio.gather(*map(ask, range(100))) == [2 * number for number in range(100)]
+
+
+@pytest.mark.needs_server
+async def test_those_who_wait_for_removed_jobs_share_their_look_at_the_events(tmp_path: Path, prefix: str) -> None:
+    with RedisServer.started(tmp_path) as server, server.client() as client:
+        async with (
+            Queue[Any, Any]("q", connection=server.url, prefix=prefix) as queue,
+            Worker("q", double, connection=server.url, prefix=prefix, concurrency=20),
+        ):
+            jobs = await queue.add_bulk(JobSpec("double", n, JobOptions(remove_on_complete=True)) for n in range(300))
+            results = await asyncio.gather(*(job.result(timeout=15) for job in jobs), return_exceptions=True)
+
+        known = [result for result in results if not isinstance(result, JobNotFound)]  # the others ended before
+        assert set(known) <= {2 * number for number in range(300)}
+        assert client.info("commandstats")["cmdstat_xread"]["calls"] < 100
+
+
+@pytest.mark.needs_server
+async def test_the_end_of_a_removed_job_is_found_behind_many_events(server: RedisServer, queue: AnyQueue) -> None:
+    """The reader has not come that far: its connection is stuck."""
+    async with Proxy.to(server.port) as proxy:
+        proxy.mode = Mode.SILENT
+        listener = FinishListener(queue._store, lambda: Connection.open(proxy.url).commands, Outage("results"))
+        other = asyncio.create_task(listener.wait((await queue.add("never")).id, None))
+        await wait_until(lambda: listener._reader is not None)
+        for _ in range(2 * READ_COUNT):
+            await publish_event(queue._store, "noise", {}, max_events=10_000)
+        await publish_event(queue._store, "completed", {"jobId": "gone", "returnvalue": "5"}, max_events=10_000)
+
+        assert await listener.wait("gone", 15) == (1, "5")
+
+        other.cancel()
+        await listener.close()
 
 
 async def test_a_failed_job_raises_its_reason(queue: AnyQueue, start_worker: Any) -> None:

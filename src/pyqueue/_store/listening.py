@@ -40,9 +40,13 @@ async def last_event_id(store: Store) -> str:
     return text(newest[0][0]) if newest else "0-0"
 
 
-async def read_events(commands: Commands, stream: str, after: str, *, block_ms: int) -> list[Entry]:
-    """Entries after an id, at most READ_COUNT; waits up to `block_ms` for the first one. Empty when none came."""
-    reply = await commands.execute("XREAD", "COUNT", READ_COUNT, "BLOCK", block_ms, "STREAMS", stream, after)
+async def read_events(commands: Commands, stream: str, after: str, *, block_ms: int | None) -> list[Entry]:
+    """Entries after an id, at most READ_COUNT; waits up to `block_ms` for the first one, None = not at all.
+
+    Empty when none came. A server ends waits about ten times a second, however short they are.
+    """
+    block = () if block_ms is None else ("BLOCK", block_ms)
+    reply = await commands.execute("XREAD", "COUNT", READ_COUNT, *block, "STREAMS", stream, after)
     return [Entry(text(entry_id), pairs(fields or [])) for _, entries in reply or [] for entry_id, fields in entries]
 
 
@@ -66,6 +70,9 @@ class FinishListener:
         self._waiting: dict[str, set[asyncio.Future[Finish]]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._position = ""
+        self._catching_up = asyncio.Lock()
+        self._catches_begun = 0
+        self._caught_up = 0  # number of the last of them that has ended well
 
     async def wait(self, job_id: str, timeout_s: float | None) -> Finish:
         """Wait until the job has ended; TimeoutError after `timeout_s`. Code -1: there is no such job."""
@@ -111,6 +118,7 @@ class FinishListener:
             position = await last_event_id(self._store)
             if self._reader is None:  # nobody else started it meanwhile
                 self._position = position
+                self._catching_up = asyncio.Lock()  # of the event loop that the reader is of
                 self._reader = asyncio.create_task(self._read(), name="pyqueue-results")
 
     async def _ask(self, job_id: str, future: asyncio.Future[Finish]) -> Finish | None:
@@ -119,10 +127,25 @@ class FinishListener:
         if finish.code == 0:
             return None
         if finish.code < 0:
-            for entry in await read_events(self._store.commands, self._store.keys.events, self._position, block_ms=1):
-                self._dispatch(entry)
+            await self._catch_up()
             return future.result() if future.done() else finish
         return finish
+
+    async def _catch_up(self) -> None:
+        """Read what the stream has by now; all who ask during one such reading share the next."""
+        begun_before = self._catches_begun
+        async with self._catching_up:
+            if self._caught_up > begun_before:
+                return
+            self._catches_begun += 1
+            after, is_more = self._position, True
+            while is_more:
+                entries = await read_events(self._store.commands, self._store.keys.events, after, block_ms=None)
+                for entry in entries:
+                    after = entry.entry_id
+                    self._dispatch(entry)
+                is_more = len(entries) == READ_COUNT
+            self._caught_up = self._catches_begun
 
     async def _read(self) -> None:
         lane = self._open_lane()
