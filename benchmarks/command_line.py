@@ -68,9 +68,15 @@ def _parser(description: str) -> argparse.ArgumentParser:
     show.add_argument(
         "file", nargs="?", type=Path, metavar="FILE", help="a stored run, or its name (the latest by default)"
     )
-    page = _command(commands, "page", "put a stored run into docs/explanation/benchmarks.md, with plots")
+    page = _command(
+        commands, "page", "make docs/explanation/benchmarks.md, its plots and the reference run anew from a stored run"
+    )
     page.add_argument("file", type=Path, metavar="FILE", help="the run whose figures and plots the page shall have")
-    page.add_argument("--partial", action="store_true", help="take a run, too, that lacks systems, workloads or jobs")
+    page.add_argument(
+        "--partial",
+        action="store_true",
+        help="take a run, too, that lacks systems, workloads or jobs: the page and the plots lose them",
+    )
     _command(commands, "list", "list systems and workloads")
     parser.epilog = f"Without a command:\n\n{run.format_help()}"
     return parser

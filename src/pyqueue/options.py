@@ -116,7 +116,8 @@ class Retention(OptionModel):
     """
 
     count: SignedCount | None = None
-    """The newest so many; 0 removes the job at once, a negative one keeps all."""
+    """The newest so many; 0 removes the job at once, a negative one keeps all. Of jobs that ended in the same
+    millisecond those count as newer whose id is the later text ("9" after "10"), as in BullMQ."""
     age: Age | None = None
     """Those younger than this; a timedelta or seconds. A negative one keeps all."""
     limit: PositiveCount | None = None
@@ -347,6 +348,14 @@ def unknown_key(key: object, known: Iterable[str], value: object, hints: Mapping
     )
 
 
+def given_options(value: Mapping[str, Any]) -> JobOptions | None:
+    """The options in the dictionary of a job, under BullMQ's key or ours."""
+    if "options" in value and "opts" in value:
+        raise ConfigurationError("a job's dictionary has both 'opts' and 'options', which mean the same: give one")
+    options = value.get("options", value.get("opts"))
+    return None if options is None else JobOptions.model_validate(options)
+
+
 def _no_data() -> Any:
     return {}
 
@@ -371,10 +380,10 @@ class JobSpec(Generic[DataT]):
         for key in value:
             if key not in {"name", "data", "opts", "options"}:
                 raise unknown_key(key, ("name", "data", "opts"), value[key], {})
-        options = value.get("options", value.get("opts"))
+        options = given_options(value)
         data = value["data"] if "data" in value else _no_data()
         name = check_job_name(value.get("name"))
-        return cls(name, data, None if options is None else JobOptions.model_validate(options))
+        return cls(name, data, options)
 
 
 class QueueOptionFields(TypedDict, total=False):

@@ -131,6 +131,11 @@ async def test_what_is_no_list_of_jobs_is_refused_as_such(queue: Queue[Any, Any]
         await queue.add_bulk(specs)
 
 
+async def test_options_are_given_once(queue: Queue[Any, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="has both 'opts' and 'options'"):
+        await queue.add_bulk([{"name": "a", "opts": {"attempts": 3}, "options": {"delay": 5}}])
+
+
 async def test_jobs_may_come_from_a_generator(queue: Queue[Any, Any]) -> None:
     assert [job.data for job in await queue.add_bulk(JobSpec("a", number) for number in range(3))] == [0, 1, 2]
 

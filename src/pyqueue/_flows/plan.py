@@ -15,7 +15,7 @@ from pyqueue._store.flows import FlowRow, flow_row
 from pyqueue._store.record import AddRow, encode_job
 from pyqueue.errors import ConfigurationError, PyqueueError
 from pyqueue.names import check_job_name, check_queue_name
-from pyqueue.options import JobOptions, ParentReference, merge_options, unknown_key
+from pyqueue.options import JobOptions, ParentReference, given_options, merge_options, unknown_key
 from pyqueue.validation import shown
 
 #: Levels of one flow. Deeper trees are mistakes of a recursion rather than plans.
@@ -233,12 +233,11 @@ def _from_mapping(value: Mapping[str, Any], prefix: str) -> FlowJob:
     given = value.get("prefix")
     if given is not None and given != prefix:
         raise ConfigurationError(f"prefix is {shown(given)} and the producer's is {prefix!r}: a flow lives under one")
-    options = value.get("options", value.get("opts"))
     return FlowJob(
         name=value.get("name"),  # type: ignore[arg-type]  # checked by the caller, as that of a FlowJob
         queue_name=value.get("queue_name", value.get("queueName")),
         data=value["data"] if "data" in value else _no_data(),
-        options=None if options is None else JobOptions.model_validate(options),
+        options=given_options(value),
         children=value.get("children") or (),
     )
 
