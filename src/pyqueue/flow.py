@@ -25,13 +25,12 @@ from pyqueue._flows.staging import Staged, Staging
 from pyqueue._flows.tree import JobNode, job_nodes
 from pyqueue._redis.connection import Connection
 from pyqueue._redis.keys import QueueKeys
-from pyqueue._redis.links import is_unsent
 from pyqueue._redis.outage import Outage
 from pyqueue._store.adding import Added, AddReply, AddStatus
 from pyqueue._store.coalescing import AddBuffer
 from pyqueue._store.flows import MAX_NODES, FlowRow, NodeSkipped, StageReply, add_flow
 from pyqueue._store.listening import FinishListener
-from pyqueue._store.producer import ADD_DEADLINE_S, ADD_TRY_S, NeverSent, add_failure
+from pyqueue._store.producer import ADD_DEADLINE_S, ADD_TRY_S, Departure, add_failure
 from pyqueue._store.sender import Sender
 from pyqueue._store.store import Store
 from pyqueue.errors import AddOutcomeUnknown, BulkAddError, PyqueueError
@@ -259,7 +258,7 @@ class FlowProducer:
 class _FlowCall:
     """One call of a producer's buffer. The queue of its first node keeps the record."""
 
-    __slots__ = ("_deadline", "_may_be_stored", "_producer", "_rows")
+    __slots__ = ("_deadline", "_producer", "_rows")
 
     is_followable = False
 
@@ -267,27 +266,21 @@ class _FlowCall:
         self._producer = producer
         self._rows = rows
         self._deadline = since + ADD_DEADLINE_S
-        self._may_be_stored = False
 
     def launch(self, told: Callable[[AddReply | Exception], None], behind: object) -> bool:
         return False  # a flow is many jobs: a turn of the event loop more is nothing
 
     async def send(self, failure: Exception | None) -> AddReply:
         left_s = self._deadline - time.monotonic()
-        try:
-            return await self._producer._sender.send(self._try, failure=failure, timeout_s=left_s, try_s=ADD_TRY_S)
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            if self._may_be_stored:
-                raise
-            raise NeverSent(str(error)) from error
+        departure = Departure(is_possible=False)
+        attempt = partial(self._try, departure)
+        return await departure.judge(
+            self._producer._sender.send(attempt, failure=failure, timeout_s=left_s, try_s=ADD_TRY_S)
+        )
 
-    async def _try(self, sender: str, sequence: int) -> AddReply:
+    async def _try(self, departure: Departure, sender: str, sequence: int) -> AddReply:
         store = self._producer._store(self._rows[0].queue)
-        try:
-            return await add_flow(store, self._rows, sender=sender, sequence=sequence)
-        except BaseException as error:
-            self._may_be_stored |= not is_unsent(error)
-            raise
+        return await departure.note(add_flow(store, self._rows, sender=sender, sequence=sequence))
 
 
 def _told(error: PyqueueError, what: str) -> PyqueueError:

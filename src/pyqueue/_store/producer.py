@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -28,6 +28,8 @@ ADD_TRY_S: Final = 4.0
 #: The length of an event stream that scripts write where there is none (`lua/include/meta.lua`).
 _MAX_EVENTS: Final = 10_000
 
+T = TypeVar("T")
+
 
 class NeverSent(RedisConnectionError):
     """No try of a call came so far that its jobs left, so none of them can be stored.
@@ -48,6 +50,32 @@ def add_failure(error: Exception, *, queue: str, address: str, what: str = "job"
     )
     cause = str(error) or type(error).__name__
     return AddOutcomeUnknown(f"{fact} The last error: {cause}", queue=queue, may_be_stored=may_be_stored)
+
+
+class Departure:
+    """Whether the jobs of one call have left in any of its tries, as far as is known."""
+
+    __slots__ = ("is_possible",)
+
+    def __init__(self, *, is_possible: bool) -> None:
+        self.is_possible = is_possible
+
+    async def note(self, attempt: Awaitable[T]) -> T:
+        """Await a try from where its jobs may leave."""
+        try:
+            return await attempt
+        except BaseException as error:
+            self.is_possible |= not is_unsent(error)
+            raise
+
+    async def judge(self, sending: Awaitable[T]) -> T:
+        """Await all tries; NeverSent where Redis was not reached by any."""
+        try:
+            return await sending
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            if self.is_possible:
+                raise
+            raise NeverSent(str(error)) from error
 
 
 class Producer:
@@ -90,7 +118,7 @@ class _AddCall:
     Who has waited in an outage for the calls before theirs has less time left, so nobody needs a timer.
     """
 
-    __slots__ = ("_began", "_deadline", "_link", "_may_be_stored", "_number", "_producer", "_rows")
+    __slots__ = ("_began", "_deadline", "_link", "_number", "_producer", "_rows")
 
     def __init__(self, producer: Producer, rows: Sequence[AddRow], since: float) -> None:
         self._producer = producer
@@ -99,7 +127,6 @@ class _AddCall:
         self._number = producer.sender.next_number()
         self._began: float | None = None
         self._link: Link | None = None
-        self._may_be_stored = False
 
     @property
     def is_followable(self) -> bool:
@@ -122,25 +149,21 @@ class _AddCall:
         return self._link is not None
 
     async def send(self, failure: Exception | None) -> AddReply:
-        self._may_be_stored = failure is not None
+        departure = Departure(is_possible=failure is not None)
+        attempt = partial(self._try, departure)
         left_s = self._deadline - time.monotonic()
-        try:
-            return await self._producer.sender.send(
-                self._try, number=self._number, failure=failure, began=self._began, timeout_s=left_s
+        return await departure.judge(
+            self._producer.sender.send(
+                attempt, number=self._number, failure=failure, began=self._began, timeout_s=left_s
             )
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            if self._may_be_stored:
-                raise
-            raise NeverSent(str(error)) from error
+        )
 
-    async def _try(self, sender: str, sequence: int) -> AddReply:
+    async def _try(self, departure: Departure, sender: str, sequence: int) -> AddReply:
         # The connection keeps the bound of a try, which is a third of the cost of a timer around it.
         producer = self._producer
         until = time.monotonic() + producer.sender.bound_s(ADD_TRY_S, self._deadline)
         await producer.describe(until - time.monotonic())
         left_s = max(0.0, until - time.monotonic())
-        try:
-            return await add_jobs(producer.store, self._rows, sender=sender, sequence=sequence, timeout_s=left_s)
-        except BaseException as error:
-            self._may_be_stored |= not is_unsent(error)
-            raise
+        return await departure.note(
+            add_jobs(producer.store, self._rows, sender=sender, sequence=sequence, timeout_s=left_s)
+        )
