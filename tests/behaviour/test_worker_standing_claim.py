@@ -106,6 +106,20 @@ async def test_a_job_is_claimed_for_an_idle_worker_that_says_nothing(bed: Bed, p
     assert bed.runs == [job.id]
 
 
+async def test_a_job_starts_before_its_worker_waits_for_the_next(bed: Bed, proxy: Proxy) -> None:
+    waited: list[bool] = []
+    async with bed.worker(concurrency=10) as worker:
+        bed.process = lambda job: waited.append(worker._parts.engine.is_blocking)
+        for _ in range(2):
+            proxy.mode = Mode.LATE
+            job = await bed.queue.add("job")
+            assert await job.state() is JobState.ACTIVE, "no claim stood"
+            proxy.mode = Mode.PASS
+            await bed.has("completed", *bed.runs)
+            await bed.is_idle(worker)
+    assert waited == [False, False]
+
+
 async def test_a_worker_with_short_locks_asks_for_itself(bed: Bed, proxy: Proxy) -> None:
     async with bed.worker(lock_duration=15_000):
         proxy.mode = Mode.LATE
@@ -195,7 +209,7 @@ async def test_no_claim_stands_for_the_slot_of_a_job_whose_end_is_on_its_way(bed
     may_end = {"a": asyncio.Event(), "b": asyncio.Event()}
     bed.process = lambda job: may_end[job.name].wait()
     async with bed.worker(concurrency=3, drain_delay=500) as worker:
-        engine, waiter = worker._parts.engine, worker._parts.waiter
+        engine = worker._parts.engine
         for name in may_end:
             await bed.queue.add(name)
         await wait_until(lambda: len(bed.runs) == 2)
@@ -205,10 +219,11 @@ async def test_no_claim_stands_for_the_slot_of_a_job_whose_end_is_on_its_way(bed
             event.set()
             await wait_until(lambda: engine.unsettled > 0)
         stood = engine._standing.sender.last_number
-        await wait_until(lambda: engine.is_blocking and (stands(engine, stood) or not waiter._is_followed))
+        await wait_until(lambda: not engine.is_blocking)  # the pop has come to its end
         assert not stands(engine, stood), "two jobs are active in Redis, and two slots are reserved"
         proxy.mode = Mode.PASS
-        await wait_until(lambda: not engine.unsettled)
+        await wait_until(lambda: stands(engine, stood))
+        assert (engine.unsettled, engine._standing.jobs) == (0, 3)
 
 
 async def test_a_job_claimed_for_a_blocked_event_loop_keeps_its_lock(bed: Bed, server: RedisServer) -> None:

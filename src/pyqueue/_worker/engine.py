@@ -143,7 +143,10 @@ class Engine:
     # What the waiter needs.
 
     async def wait_drained(self) -> None:
-        """Wait until a claim would be in vain unless something happens in Redis."""
+        """Wait until a claim would be in vain unless something happens in Redis, and there is nothing to settle.
+
+        Exchanges that settle claim as well: a pop would be no better than those, and no claim may stand behind it yet.
+        """
         while not self._drained.is_set():  # it may have been cleared again before the waiter's turn came
             await self._drained.wait()
 
@@ -212,7 +215,7 @@ class Engine:
         self._changed.set()
 
     def _look_for_work(self) -> None:
-        waits = self.agenda.is_stopped or self._standing.jobs > 0
+        waits = self.agenda.is_stopped or self._standing.jobs > 0 or self.unsettled > 0
         if self.supply.is_ready or waits or self.supply.is_limited:
             self._drained.clear()
         else:
@@ -226,6 +229,7 @@ class Engine:
                 self._intake.close_to(self._dispatch.sender.last_number)
                 self._give_back(self._slots.withdraw())
             self._outbox.add(held)  # behind them: it goes back in front of them
+            self._drained.clear()
         if self._flying:
             if self._may_follow():
                 self._go_on()
@@ -350,10 +354,10 @@ class Engine:
         self.supply.note(reply, asked=flight.request.jobs, wakes=flight.wakes)
         if self.agenda.is_stopped:
             self.agenda.rearm |= flight.request.jobs > 0 and self.supply.knows_delayed
-        self._look_for_work()
         landing = Landing(flight, reply, flight.began + flight.request.lock_ms / 1000)
         if reply.any_iteration or self._landings:
             self._landings.append(landing)
+            self._drained.clear()
             return False
         landing = self._answered(landing)
         if is_occasion and (not (self._flying or self._grounded or self._pause_s) or self._may_follow()):
@@ -386,6 +390,7 @@ class Engine:
         unwanted = self._intake.take(landing, are_wanted=self._are_wanted(landing))
         if unwanted or self._outbox.returning:
             self._give_back(unwanted)
+        self._look_for_work()
 
     def _announce_drained(self, reply: ExchangeReply) -> None:
         if reply.claims:

@@ -12,6 +12,7 @@ engine puts the marker back with its next exchange.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
@@ -57,6 +58,7 @@ class Waiter:
         async with anyio.create_task_group() as group:
             group.start_soon(self._stay_listed)
             while True:
+                await asyncio.sleep(0)  # what a claim behind the last pop has brought starts first
                 await self._engine.wait_drained()
                 with anyio.CancelScope() as self._blocking:
                     await self._wait_for_marker()
