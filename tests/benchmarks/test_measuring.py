@@ -277,6 +277,20 @@ def test_calls_of_the_control_have_a_name_of_their_own() -> None:
     assert endurance.above_bound(call.duration_us for call in slow) == 1
 
 
+def test_of_a_thousand_calls_the_longest_is_left_to_the_machine() -> None:
+    tally = endurance.Tally()
+    assert (tally.slowest_us, tally.p999_ms) == (0, 0.5)
+
+    slow = [endurance.SlowCall("add_jobs", duration_us) for duration_us in (700, 5000, 900, 600, 2100)]
+    tally.add(1000, 400_000, [*slow, endurance.SlowCall(endurance.CONTROL, 9000)], of_control=False)
+    tally.add(1000, 400_000, [], of_control=False)
+
+    assert (tally.calls, tally.busy_s, tally.above_bound, tally.slowest_us) == (2000, 0.8, 2, 5000)
+    assert tally.p999_ms == 0.9
+    tally.add(4000, 0, [], of_control=False)
+    assert tally.p999_ms == 0.5, "the others took less than what is collected"
+
+
 def test_a_system_without_a_feature_is_left_out_and_the_reason_is_said() -> None:
     assert refusal(BY_NAME["add_bulk"], catalogue.BY_NAME["arq"]) == "has no feature: bulk"
     assert refusal(BY_NAME["limit_add"], catalogue.BY_NAME["arq"]) == NOT_MEANT
