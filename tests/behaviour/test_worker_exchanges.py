@@ -274,3 +274,25 @@ async def test_an_outcome_that_cannot_be_sent_is_let_go_and_the_worker_goes_on(
         await job.result(timeout=5)
     assert [type(error) for error in errors] == [UnicodeEncodeError]
     assert worker.health().unsettled == 0
+
+
+async def test_a_worker_waits_for_jobs_again_after_an_outcome_that_was_let_go(
+    queue: AnyQueue, start_worker: StartWorker
+) -> None:
+    """Nothing else has ended, and no reply brings news."""
+    errors: list[Exception] = []
+
+    async def process(job: Job[Any, Any]) -> None:
+        if job.name == "bad":
+            waits = WaitForChildren()
+            waits.child_key = "\udc80"  # no text that can be encoded
+            raise waits
+
+    worker = await start_worker(process, concurrency=3)
+    worker.on("error", errors.append)
+    await wait_until(lambda: worker._parts.engine.is_blocking)
+    await queue.add("bad")
+    await wait_until(lambda: len(errors) > 0)
+
+    await wait_until(lambda: worker._parts.engine.is_blocking)
+    await (await queue.add("good")).result(timeout=5)

@@ -133,6 +133,7 @@ class Engine:
         return True
 
     async def _park(self) -> None:
+        self._look_for_work()  # what was to be settled may have been let go
         self._is_parked = True
         try:
             await self._changed.wait()
