@@ -47,6 +47,9 @@ PARENT_POLICIES: Final = (
 #: What `add_bulk` takes for a job.
 JOB_SHAPE: Final = "a JobSpec or a dictionary with name, data and opts"
 
+#: What users of other libraries look for.
+CONNECTION_HINT: Final = "use 'connection', which takes a URL or a redis.asyncio client"
+
 #: Backoff types that need no strategy of the worker.
 BUILT_IN_BACKOFFS: Final = frozenset({"fixed", "exponential"})
 
@@ -268,6 +271,8 @@ class JobOptions(OptionModel):
     hints: ClassVar[Mapping[str, str]] = {
         "debounce": "it was removed from BullMQ; use 'deduplication'",
         "repeat": "use queue.schedulers.upsert",
+        "retries": "use 'attempts', which counts the first run, too",
+        "timeout": "bound the work in the processor, as in 'async with asyncio.timeout(30)'",
     }
 
     job_id: JobId | None = None
@@ -386,6 +391,10 @@ class JobSpec(Generic[DataT]):
         return cls(name, data, options)
 
 
+#: No options of a queue, but of its jobs.
+_JOB_OPTIONS: Final = frozenset(JobOptions.model_fields)
+
+
 class QueueOptionFields(TypedDict, total=False):
     """The keywords of `QueueOptions` and of `Queue`, with everything each accepts."""
 
@@ -399,7 +408,11 @@ class QueueOptionFields(TypedDict, total=False):
 class QueueOptions(OptionModel):
     """Options of a `Queue`."""
 
-    hints: ClassVar[Mapping[str, str]] = {"streams": "give {'events': {'maxLen': n}}, or 'max_len_events'"}
+    hints: ClassVar[Mapping[str, str]] = {
+        **{name: f"that is an option of jobs; give default_job_options={{{name!r}: ...}}" for name in _JOB_OPTIONS},
+        "streams": "give {'events': {'maxLen': n}}, or 'max_len_events'",
+        "url": CONNECTION_HINT,
+    }
 
     prefix: Annotated[str, PlainValidator(check_prefix)] = "bull"
     """First part of every key. On Redis Cluster it needs a hash tag, as in `{bull}`."""

@@ -170,9 +170,13 @@ def test_an_option_that_resembles_nothing_lists_what_there_is() -> None:
     [
         (lambda: job_options(debounce={"id": "x"}), "use 'deduplication'"),
         (lambda: job_options(repeat={"every": 5}), "use queue.schedulers.upsert"),
+        (lambda: job_options(retries=3), "use 'attempts'"),
+        (lambda: job_options(timeout=30), "in the processor"),
+        (lambda: QueueOptions.model_validate({"url": "redis://"}), "use 'connection'"),
+        (lambda: QueueOptions.model_validate({"attempts": 3}), "give default_job_options={'attempts': ...}"),
     ],
 )
-def test_options_of_bullmq_that_we_spell_differently_say_so(refused: Callable[[], object], remedy: str) -> None:
+def test_options_that_others_have_say_what_to_use_here(refused: Callable[[], object], remedy: str) -> None:
     with pytest.raises(UnknownOption) as caught:
         refused()
     assert remedy in str(caught.value)

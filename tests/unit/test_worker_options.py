@@ -94,7 +94,14 @@ def test_bad_worker_options_are_refused(options: dict[str, Any], message: str) -
 
 
 @pytest.mark.parametrize(
-    ("option", "remedy"), [({"autorun": True}, "await worker.run()"), ({"settings": {}}, "'backoffs'")]
+    ("option", "remedy"),
+    [
+        ({"autorun": True}, "await worker.run()"),
+        ({"settings": {}}, "'backoffs'"),
+        ({"timeout": 30}, "in the processor"),
+        ({"attempts": 3}, "give it to Queue.add"),
+        ({"url": "redis://"}, "use 'connection'"),
+    ],
 )
 def test_options_of_bullmq_that_we_spell_differently_say_so(option: dict[str, Any], remedy: str) -> None:
     with pytest.raises(UnknownOption) as caught:
