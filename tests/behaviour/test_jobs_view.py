@@ -61,6 +61,13 @@ async def test_what_is_no_job_is_not_found(queue: Queue[Any, Any], redis_client:
     assert await queue.jobs.get(job_id) is None
 
 
+@pytest.mark.parametrize("job_id", [5, None, b"5"])
+async def test_an_id_that_is_no_text_is_refused(queue: Queue[Any, Any], job_id: Any) -> None:
+    for refused in (queue.jobs.get, queue.jobs.remove):
+        with pytest.raises(ConfigurationError, match=f"job_id is {job_id!r}: give a text"):
+            await refused(job_id)
+
+
 async def test_counts_are_zero_when_empty(queue: Queue[Any, Any]) -> None:
     """E240"""
     counts = await queue.jobs.counts()

@@ -299,7 +299,12 @@ _Ids: TypeAlias = list[str]
 
 
 def _is_job_id(job_id: str) -> bool:
-    """Whether a job can have this id; the keys of the queue itself and those below a job are none."""
+    """Whether a job can have this id; the keys of the queue itself and those below a job are none.
+
+    ConfigurationError for what is no text.
+    """
+    if not isinstance(job_id, str):
+        raise ConfigurationError(f"job_id is {job_id!r}: give a text, as all ids are")
     first, *others = job_id.split(":")
     if not others:
         return bool(first) and first not in RESERVED_IDS
