@@ -364,6 +364,17 @@ async def test_missing_and_wrong_passwords_are_refusals(own_server: RedisServer,
         admin.config_set("requirepass", "")
 
 
+async def test_a_database_that_the_server_does_not_have_is_a_refusal(own_server: RedisServer) -> None:
+    connection = Connection.open(f"redis://127.0.0.1:{own_server.port}/4711")
+
+    with pytest.raises(RedisRefused, match="a lower one, or raise `databases`") as refused:
+        await connection.commands.execute("PING")
+
+    assert refused.value.code == "DBINDEX"
+    assert not is_outage(refused.value)
+    await connection.aclose()
+
+
 async def test_a_password_appears_in_no_error_and_no_log_line(
     own_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -40,6 +40,8 @@ REFUSALS: list[tuple[RedisError, str]] = [
         ),
         "READONLY",
     ),
+    (ResponseError("DB index is out of range"), "DBINDEX"),
+    (ResponseError("SELECT is not allowed in cluster mode"), "DBINDEX"),
     (TryAgainError("Multiple keys request during rehashing of slot"), "TRYAGAIN"),
     (ResponseError("Script attempted to access a non local key in a cluster node"), "TRYAGAIN"),
     (

@@ -44,6 +44,8 @@ REMEDIES: Final[dict[str, str]] = {
     "CLUSTERDOWN": "the cluster is not serving this slot: wait for the failover or repair the cluster",
     "TRYAGAIN": "the slot is being moved: it answers when that is done",
     "CROSSSLOT": "the keys of this queue are on different nodes: put a hash tag into the prefix, such as {bull}",
+    "DBINDEX": "the server has no database of the number in the URL: give a lower one, or raise `databases` there; a "
+    "cluster has only 0",
     "TLS": "one side does not trust the other: check authority (ssl_ca_certs), host name and client certificate",
     "NOREPLICAS": "fewer replicas are in reach than min-replicas-to-write asks for",
 }
@@ -80,6 +82,9 @@ _MOVING_IN_SCRIPT: Final = "attempted to access a non local key"
 # What a client without a password hears when its command has more than ten parts, as calls of scripts have.
 _UNAUTHENTICATED: Final = "Protocol error: unauthenticated"
 
+# What SELECT answers, which has no code of its own: a number too high | a server in cluster mode.
+_NO_DATABASE: Final = "DB index is out of range|SELECT is not allowed in cluster mode"
+
 # A permission that a script lacks has no code of its own: Valkey and newer Redis | Redis 7.0.
 _NO_PERMISSION_IN_SCRIPT: Final = r"ACL failure in script: |The user executing the script can't (?:run|access) "
 
@@ -101,6 +106,8 @@ def code_of(error: BaseException) -> str:
         return found[1]
     if _MOVING_IN_SCRIPT in text:
         return "TRYAGAIN"
+    if re.search(_NO_DATABASE, text):
+        return "DBINDEX"
     return "NOPERM" if re.search(_NO_PERMISSION_IN_SCRIPT, text) else ""
 
 
