@@ -103,6 +103,8 @@ def _add_measuring_options(parser: argparse.ArgumentParser) -> None:
 def _names(text: str) -> list[str]:
     """A type of argparse: systems and workloads, comma-separated."""
     names = [name for name in text.split(",") if name]
+    if not names:
+        raise argparse.ArgumentTypeError(f"it names nothing; `{PROGRAM} list` lists systems and workloads")
     unknown = [name for name in names if name not in catalogue.BY_NAME and name not in WORKLOADS]
     if unknown:
         raise argparse.ArgumentTypeError(

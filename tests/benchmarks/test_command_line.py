@@ -56,6 +56,7 @@ def environment(**variables: str) -> dict[str, str]:
         ("show --repetitions 5", "`show` does not take --repetitions"),
         ("page --quick run.json", "`page` does not take --quick"),
         ("list pyqueue", "`list` does not take pyqueue"),
+        ("run --only ,", "it names nothing"),
         ("--quick list", "`run` does not take list"),
     ],
 )
