@@ -143,7 +143,8 @@ class AddOutcomeUnknown(PyqueueError):
 
 
 class BulkAddError(PyqueueError):
-    """Some jobs of a bulk were not added; `results` holds, in order, a job or the error for each."""
+    """Some of a bulk were not added, or it is unknown whether; `results` holds, in order, a job (of flows, a tree) or
+    the error for each."""
 
     def __init__(self, message: str = "", *, results: Sequence[Any] = ()) -> None:
         super().__init__(message)
@@ -154,7 +155,8 @@ class RedisRefused(PyqueueError):
     """The server refused the command: out of memory, read only, no permission, loading and the like."""
 
     def __init__(self, message: str = "", *, code: str = "") -> None:
-        """`code` is the first word of the server's answer, such as OOM or READONLY; TLS: certificates do not fit."""
+        """`code` is the first word of the server's answer, such as OOM or READONLY; TLS: certificates do not fit;
+        DBINDEX: there is no database of that number."""
         super().__init__(message)
         self.code = code
 

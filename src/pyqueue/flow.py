@@ -30,10 +30,10 @@ from pyqueue._store.adding import Added, AddReply, AddStatus
 from pyqueue._store.coalescing import AddBuffer
 from pyqueue._store.flows import MAX_NODES, FlowRow, NodeSkipped, StageReply, add_flow
 from pyqueue._store.listening import FinishListener
-from pyqueue._store.producer import ADD_DEADLINE_S, ADD_TRY_S, Departure, add_failure
+from pyqueue._store.producer import ADD_DEADLINE_S, ADD_TRY_S, Departure, add_failure, bulk_failure
 from pyqueue._store.sender import Sender
 from pyqueue._store.store import Store
-from pyqueue.errors import AddOutcomeUnknown, BulkAddError, PyqueueError
+from pyqueue.errors import AddOutcomeUnknown, PyqueueError
 from pyqueue.names import check_prefix, check_queue_name
 from pyqueue.options import JobOptions, QueueOptions
 from pyqueue.queue import ConnectionSource
@@ -113,15 +113,14 @@ class FlowProducer:
         were added; otherwise as `add`.
         """
         check_many(flows, "flows", FlowJob, NODE_SHAPE)
-        plans = [self._plan(flow, queue_defaults) for flow in flows]
+        plans = [self._plan(flow, queue_defaults, f"flows[{index}]") for index, flow in enumerate(flows)]
         results: list[JobNode | PyqueueError] = []
         for group in _groups(plans):
             results += await self._add_group(group)
         added = [result for result in results if isinstance(result, JobNode)]
         if len(added) == len(results):
             return added
-        errors = [result for result in results if not isinstance(result, JobNode)]
-        raise BulkAddError(f"{len(errors)} of {len(results)} flows were not added: {errors[0]}", results=results)
+        raise bulk_failure(results, what="flows")
 
     async def get_flow(
         self, queue_name: str, job_id: str, *, depth: int = 10, max_children: int = 20
@@ -163,11 +162,13 @@ class FlowProducer:
     def __repr__(self) -> str:
         return f"<FlowProducer {self.prefix!r} at {self._connection.url_safe}>"
 
-    def _plan(self, flow: FlowTree, queue_defaults: Mapping[str, JobOptions | Mapping[str, Any]]) -> FlowPlan:
+    def _plan(
+        self, flow: FlowTree, queue_defaults: Mapping[str, JobOptions | Mapping[str, Any]], name: str = "flow"
+    ) -> FlowPlan:
         defaults = {name: o.default_job_options for name, o in self._options.items() if o.default_job_options}
         defaults |= {check_queue_name(name): JobOptions.model_validate(o) for name, o in queue_defaults.items()}
         strict_queues = {name for name, options in self._options.items() if options.strict_ints}
-        return plan_flow(flow, self.prefix, defaults, strict_queues)
+        return plan_flow(flow, self.prefix, defaults, strict_queues, name)
 
     def _store(self, queue_name: str) -> Store:
         """One queue, with what waits for the results of its jobs."""

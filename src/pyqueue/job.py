@@ -80,7 +80,8 @@ class Job(ChildVerbs[DataT, ResultT]):
 
         Raises JobFailed with the reason when it failed, JobNotFound when it does not exist (any more), TimeoutError
         when it has not ended in time, which changes nothing about the job.
-        Works for jobs of a `Queue`. Two round trips, and one connection for all who wait on one queue.
+        Works for jobs of a `Queue`. Two round trips, and one connection for all who wait on one queue. The job's own
+        `return_value` stays as it was read.
         """
         if self._store.finishes is None:
             raise JobError("its end can be waited for only with a job from a Queue", job_id=self.id, queue=self.queue)

@@ -24,11 +24,11 @@ from pyqueue._store import controlling, inspecting
 from pyqueue._store.adding import Added, AddReply, parts, weight
 from pyqueue._store.coalescing import Answer
 from pyqueue._store.listening import FinishListener, publish_event
-from pyqueue._store.producer import Producer, add_failure
+from pyqueue._store.producer import Producer, add_failure, bulk_failure
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
 from pyqueue._store.sender import MAX_IN_FLIGHT
 from pyqueue._store.store import Store
-from pyqueue.errors import BulkAddError, ConfigurationError, PyqueueError
+from pyqueue.errors import ConfigurationError, PayloadError, PyqueueError
 from pyqueue.job import Job
 from pyqueue.names import check_queue_name, check_text
 from pyqueue.options import (
@@ -154,11 +154,11 @@ class Queue(Generic[DataT, ResultT]):
 
         All are validated before the first is sent. 64 (32 where some are delayed) travel in one script call, which is
         atomic; a larger bulk is not.
-        Raises ConfigurationError or PayloadError before anything is written; BulkAddError with a job or an error for
-        each, if the server did not add all of them.
+        Raises ConfigurationError or PayloadError, which name the job by its index in `specs`, before anything is
+        written; BulkAddError with a job or an error for each, if the server did not add all of them.
         """
         check_many(specs, "specs", JobSpec, JOB_SHAPE)
-        rows = [self._encode(spec.name, spec.data, spec.options) for spec in map(JobSpec[DataT].parse, specs)]
+        rows = self._encode_all(specs)
         results: list[Job[DataT, ResultT] | PyqueueError] = []
         calls = list(parts(rows))
         sent: list[Answer] = []
@@ -175,8 +175,7 @@ class Queue(Generic[DataT, ResultT]):
         added = [result for result in results if isinstance(result, Job)]
         if len(added) == len(results):
             return added
-        errors = [result for result in results if not isinstance(result, Job)]
-        raise BulkAddError(f"{len(errors)} of {len(results)} jobs were not added: {errors[0]}", results=results)
+        raise bulk_failure(results, what="jobs")
 
     async def pause(self) -> None:
         """Let no worker take another job until `resume`, also after restarts. One round trip.
@@ -296,6 +295,15 @@ class Queue(Generic[DataT, ResultT]):
             merged = merge_options(self.options.default_job_options, options)
         return encode_job(name, data, merged, strict_ints=self.options.strict_ints)
 
+    def _encode_all(self, specs: Iterable[JobSpec[DataT] | Mapping[str, Any]]) -> list[AddRow]:
+        rows: list[AddRow] = []
+        try:
+            for spec in map(JobSpec[DataT].parse, specs):
+                rows.append(self._encode(spec.name, spec.data, spec.options))  # noqa: PERF401  # their number is told
+        except (ConfigurationError, PayloadError) as error:
+            raise type(error)(f"specs[{len(rows)}]: {error}") from error
+        return rows
+
     async def _reply(self, answer: Answer) -> AddReply:
         try:
             return await answer
@@ -360,5 +368,6 @@ def _one_of(options: JobOptions | Mapping[str, Any] | None, fields: JobOptionFie
     if not fields:
         return options if options is None or isinstance(options, JobOptions) else JobOptions.model_validate(options)
     if options is not None:
-        raise ConfigurationError(f"options were given as JobOptions and as keywords {sorted(fields)}: choose one way")
+        kind = type(options).__name__
+        raise ConfigurationError(f"options were given as {kind} and as keywords {sorted(fields)}: choose one way")
     return JobOptions(**fields)

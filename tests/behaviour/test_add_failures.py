@@ -66,12 +66,34 @@ async def test_a_job_that_never_had_a_connection_is_not_stored(
     assert isinstance(caught.value.__cause__, RedisConnectionError)
 
 
+@pytest.mark.needs_server
+async def test_a_port_that_may_not_speak_tls_is_told_of(server: RedisServer) -> None:
+    url = server.url.replace("redis:", "rediss:")
+    async with Queue[Any, Any]("q", connection=url) as queue:
+        with pytest.raises(AddOutcomeUnknown, match="and that the port speaks TLS; then add it again") as caught:
+            await queue.add("a")
+
+    assert not caught.value.may_be_stored
+
+
 async def test_the_jobs_of_a_bulk_that_never_had_a_connection_are_not_stored(free_tcp_port: int) -> None:
     async with Queue[Any, Any]("q", connection=f"redis://127.0.0.1:{free_tcp_port}") as queue:
         with pytest.raises(BulkAddError, match="2 of 2 jobs were not added: The job was not stored") as caught:
             await queue.add_bulk([JobSpec("a"), JobSpec("b")])
 
     assert [error.may_be_stored for error in caught.value.results] == [False, False]
+
+
+@pytest.mark.needs_server
+async def test_of_the_jobs_of_a_bulk_those_that_may_be_stored_are_counted(proxy: Proxy, prefix: str) -> None:
+    async with Queue[Any, Any]("q", connection=proxy.url, prefix=prefix) as queue:
+        await queue.add("before")
+        proxy.mode = Mode.LOSE_REPLIES
+        fact = "2 of 2 jobs were not confirmed as added; 2 of these may be stored all the same: The connection to"
+        with pytest.raises(BulkAddError, match=fact) as caught:
+            await queue.add_bulk([JobSpec("a"), JobSpec("b")])
+
+    assert [error.may_be_stored for error in caught.value.results] == [True, True]
 
 
 async def test_a_flow_that_never_had_a_connection_is_not_stored(free_tcp_port: int) -> None:

@@ -19,6 +19,7 @@ from pyqueue import (
     Queue,
     UnknownOption,
 )
+from pyqueue.errors import PayloadTypeError
 from pyqueue.queue import ConnectionSource
 from tests.support.by_hand import take
 from tests.support.keyspace import dump
@@ -70,7 +71,8 @@ async def test_duplicates_inside_a_bulk_are_found(queue: Queue[Any, Any]) -> Non
 
 
 BAD: list[tuple[Any, type[Exception]]] = [
-    (JobSpec("a", {1: 2}), PayloadError),
+    (JobSpec("a", {1: 2}), PayloadTypeError),
+    (JobSpec("a", {"at": float("nan")}), PayloadError),
     ({"name": "a", "opts": {"removeOnComplet": True}}, UnknownOption),
     ({"name": "a", "date": 1}, UnknownOption),
     ({"data": 1}, ConfigurationError),
@@ -82,8 +84,10 @@ BAD: list[tuple[Any, type[Exception]]] = [
 async def test_one_bad_job_is_found_before_the_first_is_sent(
     queue: Queue[Any, Any], redis_client: Any, bad: Any, error: type[Exception]
 ) -> None:
-    with pytest.raises(error):
-        await queue.add_bulk([*[JobSpec("good", number) for number in range(150)], bad])
+    with pytest.raises(error, match=r"^specs\[150\]: ") as caught:
+        await queue.add_bulk([*[JobSpec("good", number) for number in range(150)], bad, JobSpec("good")])
+
+    assert type(caught.value) is error
 
     assert await dump(redis_client, queue.options.prefix) == {}
 

@@ -110,14 +110,19 @@ class FlowPlan:
 
 
 def plan_flow(
-    flow: FlowTree, prefix: str, defaults: Mapping[str, JobOptions], strict_queues: Collection[str] = ()
+    flow: FlowTree,
+    prefix: str,
+    defaults: Mapping[str, JobOptions],
+    strict_queues: Collection[str] = (),
+    name: str = "flow",
 ) -> FlowPlan:
     """Validate and encode a tree; nothing is sent. `defaults` are job options by queue name, `strict_queues` those that
     refuse integers beyond 2**53.
 
-    Raises ConfigurationError (and its kind) or PayloadError, which name the node by its path from `flow`.
+    Raises ConfigurationError (and its kind) or PayloadError, which name the node by its path from the flow,
+    whose own name is `name`.
     """
-    planner = _Planner(prefix, defaults, strict_queues)
+    planner = _Planner(prefix, defaults, strict_queues, name)
     planner.take(flow, -1, 0)
     for number, children in planner.walk():
         for position, child in enumerate(children):
@@ -128,8 +133,11 @@ def plan_flow(
 class _Planner:
     """One plan in the making."""
 
-    def __init__(self, prefix: str, defaults: Mapping[str, JobOptions], strict_queues: Collection[str]) -> None:
+    def __init__(
+        self, prefix: str, defaults: Mapping[str, JobOptions], strict_queues: Collection[str], name: str
+    ) -> None:
         self.nodes: list[PlannedNode] = []
+        self._name = name
         self._prefix = prefix
         self._defaults = defaults
         self._strict_queues = strict_queues
@@ -220,7 +228,7 @@ class _Planner:
             parent, position = self.nodes[parent].parent, self.nodes[parent].position
         # The paths of deep trees are long; what is wrong stands at their end.
         shown_steps = steps if len(steps) <= _SHOWN_STEPS else [*steps[:_SHOWN_STEPS], "..."]
-        return "flow" + "".join(reversed(shown_steps))
+        return self._name + "".join(reversed(shown_steps))
 
 
 _SHOWN_STEPS: Final = 10

@@ -18,7 +18,7 @@ from pyqueue._store.coalescing import AddBuffer
 from pyqueue._store.record import AddRow
 from pyqueue._store.sender import MAX_IN_FLIGHT, Sender
 from pyqueue._store.store import Store
-from pyqueue.errors import AddOutcomeUnknown
+from pyqueue.errors import AddOutcomeUnknown, BulkAddError, PyqueueError
 from pyqueue.version import VERSION
 
 #: An add returns or raises within this time. Producers are request handlers: somebody waits for them.
@@ -41,15 +41,26 @@ class NeverSent(RedisConnectionError):
 def add_failure(error: Exception, *, queue: str, address: str, what: str = "job") -> AddOutcomeUnknown:
     """The error for adds that got no answer; `error` is the last one of their connection, `address` shows no secret."""
     may_be_stored = not isinstance(error, NeverSent)
+    # A port without TLS does not answer a handshake: Redis waits for the end of what it takes for a command.
+    remedy = "See that Redis runs there" + (", and that the port speaks TLS" if address.startswith("rediss:") else "")
     fact = (
         f"The connection to {address} broke while adding, and retries ran out: the {what} may or may not be stored. "
         "Add it again with the same job_id, which is safe; without a job_id it may then exist twice."
         if may_be_stored
         else f"The {what} was not stored, because it was not sent: {address} could not be reached or did not answer "
-        f"within {ADD_DEADLINE_S:g} s. See that Redis runs there, then add it again."
+        f"within {ADD_DEADLINE_S:g} s. {remedy}; then add it again."
     )
     cause = str(error) or type(error).__name__
     return AddOutcomeUnknown(f"{fact} The last error: {cause}", queue=queue, may_be_stored=may_be_stored)
+
+
+def bulk_failure(results: Sequence[object], *, what: str) -> BulkAddError:
+    """The error for a bulk of which some have failed; `results`: what was added, or the error, for each."""
+    errors = [result for result in results if isinstance(result, PyqueueError)]
+    unknown = sum(isinstance(error, AddOutcomeUnknown) and error.may_be_stored for error in errors)
+    doubt = f"; {unknown} of these may be stored all the same" if unknown else ""
+    fact = f"{len(errors)} of {len(results)} {what} were not {'confirmed as ' if unknown else ''}added{doubt}"
+    return BulkAddError(f"{fact}: {errors[0]}", results=results)
 
 
 class Departure:
