@@ -56,7 +56,6 @@ def environment(**variables: str) -> dict[str, str]:
         ("show --repetitions 5", "`show` does not take --repetitions"),
         ("page --quick run.json", "`page` does not take --quick"),
         ("list pyqueue", "`list` does not take pyqueue"),
-        ("run --only ,", "it names nothing"),
         ("--quick list", "`run` does not take list"),
     ],
 )
@@ -65,6 +64,13 @@ def test_what_a_command_does_not_take_is_refused(checkout: Path, arguments: str,
     assert refused.returncode == 2
     assert complaint in refused.stderr
     assert "--help` lists what it takes; a command stands before its options" in refused.stderr
+
+
+@pytest.mark.parametrize("names", ["", ","])
+def test_only_nothing_is_refused(checkout: Path, names: str) -> None:
+    refused = benchmarks(checkout, "--only", names)
+    assert refused.returncode == 2
+    assert "argument --only: it names nothing" in refused.stderr
 
 
 @pytest.mark.parametrize("command", ["", "run", "bars"])
