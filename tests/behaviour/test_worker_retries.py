@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import random
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,6 +46,31 @@ async def test_a_failing_job_runs_as_often_as_its_attempts_say(queue: AnyQueue, 
     end = await stored(queue, job)
     assert (end.attempts_made, end.attempts_started, end.failed_reason) == (3, 3, "run 2")
     assert [stack.splitlines()[0] for stack in end.stack_trace] == [f"ValueError: run {n}" for n in range(3)]
+
+
+async def test_no_lock_is_said_to_be_lost_when_a_retry_comes_before_the_reply_to_the_failure(
+    queue: AnyQueue, start_worker: StartWorker
+) -> None:
+    """The claim that stands behind the waiter's pop has a connection of its own, which may be read first."""
+    complaints: list[object] = []
+    failures: list[str] = []
+    pauses = random.Random(7)
+
+    async def process(job: Job[Any, Any]) -> None:
+        await asyncio.sleep(pauses.choice([0, 0, 0.002, 0.01, 0.03]))
+        raise ValueError("x")
+
+    worker = await start_worker(process, concurrency=10)
+    worker.on("lock_lost", complaints.append)
+    worker.on("error", complaints.append)
+    worker.on("failed", lambda job, error: failures.append(job.id))
+    jobs = []
+    for _ in range(100):
+        jobs.append(await queue.add("x", attempts=4, backoff=1))
+        await asyncio.sleep(pauses.choice([0, 0, 0.001, 0.004, 0.01, 0.025]))
+    await reach(queue, jobs, JobState.FAILED)
+    await wait_until(lambda: len(failures) == 400)
+    assert complaints == []
 
 
 async def test_a_job_that_succeeds_at_its_last_attempt_completes(queue: AnyQueue, start_worker: StartWorker) -> None:

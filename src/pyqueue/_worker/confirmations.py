@@ -93,8 +93,11 @@ class Confirmations:
                 self.lost(held, self._error(-2, held, "extend_locks"))
 
     def superseded(self, held: Held) -> None:
-        """The same job was claimed again by this very worker, so its first lock had run out."""
-        if not held.is_lost:
+        """The same job was claimed again by this very worker. While it runs, its first lock must have run out.
+
+        After its end it may have been settled and retried, and the reply to that is still to come: the code tells.
+        """
+        if held.outcome is None and not held.is_lost:
             self.lost(held, self._error(-6, held, "settle_and_claim"))
 
     def let_go(self, held: Held, error: Exception) -> None:

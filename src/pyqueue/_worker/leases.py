@@ -48,7 +48,7 @@ class Leases:
         return len(self._held)
 
     def add(self, held: Held) -> Held | None:
-        """Take a job into care; returns an older holding of the same job, whose lock then must have been lost."""
+        """Take a job into care; returns an older holding of the same job."""
         older = self._held.get(held.job.id)
         self._held[held.job.id] = held
         return older
