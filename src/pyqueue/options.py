@@ -271,7 +271,10 @@ class JobOptions(OptionModel):
     hints: ClassVar[Mapping[str, str]] = {
         "debounce": "it was removed from BullMQ; use 'deduplication'",
         "repeat": "use queue.schedulers.upsert",
-        "retries": "use 'attempts', which counts the first run, too",
+        **dict.fromkeys(
+            ("retries", "max_retries", "tries", "max_tries"),
+            "use 'attempts', an option of jobs that counts the first run",
+        ),
         "timeout": "bound the work in the processor, as in 'async with asyncio.timeout(30)'",
     }
 
@@ -409,6 +412,7 @@ class QueueOptions(OptionModel):
     """Options of a `Queue`."""
 
     hints: ClassVar[Mapping[str, str]] = {
+        **JobOptions.hints,
         **{name: f"that is an option of jobs; give default_job_options={{{name!r}: ...}}" for name in _JOB_OPTIONS},
         "streams": "give {'events': {'maxLen': n}}, or 'max_len_events'",
         "url": CONNECTION_HINT,

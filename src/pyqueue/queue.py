@@ -28,7 +28,7 @@ from pyqueue._store.producer import Producer, add_failure, bulk_failure
 from pyqueue._store.record import AddRow, Template, added_fields, encode_job, encode_template
 from pyqueue._store.sender import MAX_IN_FLIGHT
 from pyqueue._store.store import Store
-from pyqueue.errors import ConfigurationError, PayloadError, PyqueueError
+from pyqueue.errors import AddOutcomeUnknown, ConfigurationError, PayloadError, PyqueueError
 from pyqueue.job import Job
 from pyqueue.names import check_queue_name, check_text
 from pyqueue.options import (
@@ -59,7 +59,7 @@ _SLICE: Final = 25
 _RESUME_SLICE: Final = 5000
 
 _NO_DATA: Final[Any] = {}
-_NOT_SENT: Final = "This job was not sent: the connection stayed broken for those before it. Add it again."
+_NOT_SENT: Final = "The job was not sent: the connection stayed broken for those before it. Add it again."
 
 
 class QueueMeta(NamedTuple):
@@ -169,7 +169,8 @@ class Queue(Generic[DataT, ResultT]):
             if not await _is_answered(sent[index:]):
                 if self._buffer.has_given_up:
                     raise asyncio.CancelledError
-                results += [PyqueueError(_NOT_SENT)] * (len(rows) - len(results))
+                unsent = AddOutcomeUnknown(_NOT_SENT, queue=self.name, may_be_stored=False)
+                results += [unsent] * (len(rows) - len(results))
                 break
             results += await self._results(part.rows, sent[index])
         added = [result for result in results if isinstance(result, Job)]
@@ -301,7 +302,7 @@ class Queue(Generic[DataT, ResultT]):
             for spec in map(JobSpec[DataT].parse, specs):
                 rows.append(self._encode(spec.name, spec.data, spec.options))  # noqa: PERF401  # their number is told
         except (ConfigurationError, PayloadError) as error:
-            raise type(error)(f"specs[{len(rows)}]: {error}") from error
+            raise type(error)(f"specs[{len(rows)}]: {error}") from None
         return rows
 
     async def _reply(self, answer: Answer) -> AddReply:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict, Unpack
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo
 
 from pyqueue.names import check_prefix, check_text, check_worker_name
-from pyqueue.options import BUILT_IN_BACKOFFS, CONNECTION_HINT, AnyRetention, RateLimit, RetentionRule
+from pyqueue.options import BUILT_IN_BACKOFFS, CONNECTION_HINT, AnyRetention, JobOptions, RateLimit, RetentionRule
 from pyqueue.types import BackoffStrategy
 from pyqueue.validation import Count, OptionModel, PositiveCount, PositiveDuration, Switch, shown
 
@@ -78,9 +78,12 @@ class WorkerOptions(OptionModel):
 
     hints: ClassVar[Mapping[str, str]] = {
         "autorun": "a worker runs in 'async with worker' or 'await worker.run()'",
-        "attempts": "that is an option of jobs; give it to Queue.add, or to Queue in default_job_options",
+        **JobOptions.hints,
+        **dict.fromkeys(
+            ("attempts", "backoff"),
+            "that is an option of jobs; give it to Queue.add, or to Queue in default_job_options",
+        ),
         "settings": "give custom backoff strategies by name in 'backoffs'",
-        "timeout": "bound the work in the processor, as in 'async with asyncio.timeout(30)'",
         "url": CONNECTION_HINT,
     }
 

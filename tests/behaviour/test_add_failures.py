@@ -78,7 +78,9 @@ async def test_a_port_that_may_not_speak_tls_is_told_of(server: RedisServer) -> 
 
 async def test_the_jobs_of_a_bulk_that_never_had_a_connection_are_not_stored(free_tcp_port: int) -> None:
     async with Queue[Any, Any]("q", connection=f"redis://127.0.0.1:{free_tcp_port}") as queue:
-        with pytest.raises(BulkAddError, match="2 of 2 jobs were not added: The job was not stored") as caught:
+        with pytest.raises(
+            BulkAddError, match=r"2 of 2 jobs were not added; .* such as: The job was not stored"
+        ) as caught:
             await queue.add_bulk([JobSpec("a"), JobSpec("b")])
 
     assert [error.may_be_stored for error in caught.value.results] == [False, False]
@@ -89,7 +91,9 @@ async def test_of_the_jobs_of_a_bulk_those_that_may_be_stored_are_counted(proxy:
     async with Queue[Any, Any]("q", connection=proxy.url, prefix=prefix) as queue:
         await queue.add("before")
         proxy.mode = Mode.LOSE_REPLIES
-        fact = "2 of 2 jobs were not confirmed as added; 2 of these may be stored all the same: The connection to"
+        fact = (
+            "2 of 2 jobs were not confirmed as added; 2 of these may be stored all the same; .* such as: The connection"
+        )
         with pytest.raises(BulkAddError, match=fact) as caught:
             await queue.add_bulk([JobSpec("a"), JobSpec("b")])
 

@@ -55,6 +55,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
         node("P", {**LEAF, "opts": {"removeOnComplet": True}}),
         r"flow.children\[0\]: unknown option",
     ),
+    "options that are no JobOptions": (FlowJob("P", "q", options={"delay": 1}), "flow: options of a FlowJob are"),  # type: ignore[arg-type]
     "children that are no list": ({**LEAF, "children": "abc"}, "flow: children is 'abc'"),
     "one child without a list": ({**LEAF, "children": LEAF}, "flow: children is"),
     "a child that is no node": (node("P", node("A"), 7), r"flow.children\[1\]: node is 7"),  # type: ignore[arg-type]

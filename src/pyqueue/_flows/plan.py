@@ -56,6 +56,8 @@ class FlowJob:
             node = _from_mapping(value, prefix)
         else:
             raise ConfigurationError(f"node is {shown(value)}: give {NODE_SHAPE}")
+        if not (node.options is None or isinstance(node.options, JobOptions)):
+            raise ConfigurationError(f"options of a FlowJob are {shown(node.options)}: give JobOptions(...)")
         check_job_name(node.name)
         check_queue_name(node.queue_name)
         if isinstance(node.children, (str, bytes, Mapping)) or not isinstance(node.children, Sequence):
@@ -166,7 +168,7 @@ class _Planner:
             row = self._encode(job, options)
             self._check_id(job.queue_name, row.job_id)
         except PyqueueError as error:
-            raise type(error)(f"{self._path(parent, position)}: {error}") from error
+            raise type(error)(f"{self._path(parent, position)}: {error}") from None
         has_given_id = bool(row.job_id)
         if not has_given_id:
             row = row._replace(job_id=str(uuid4()))

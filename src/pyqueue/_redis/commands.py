@@ -194,7 +194,9 @@ class RedisCommands:
         """The error that is raised for what a carrier raises."""
         if isinstance(error, TimeoutError) and not isinstance(error, RedisError):
             unsent = is_unsent(error) or is_unsent(error.__cause__)  # the cancellation that the deadline was
-            late = RedisTimeoutError(f"{self._label}: no {'connection' if unsent else 'reply'} within {timeout_s:g} s")
+            late = RedisTimeoutError(
+                f"{self._label}: no {'connection' if unsent else 'reply'} within {timeout_s:.3g} s"
+            )
             if unsent:
                 mark_unsent(late)
             return late

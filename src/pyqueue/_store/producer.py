@@ -60,7 +60,7 @@ def bulk_failure(results: Sequence[object], *, what: str) -> BulkAddError:
     unknown = sum(isinstance(error, AddOutcomeUnknown) and error.may_be_stored for error in errors)
     doubt = f"; {unknown} of these may be stored all the same" if unknown else ""
     fact = f"{len(errors)} of {len(results)} {what} were not {'confirmed as ' if unknown else ''}added{doubt}"
-    return BulkAddError(f"{fact}: {errors[0]}", results=results)
+    return BulkAddError(f"{fact}; `results` has the reason of each, such as: {errors[0]}", results=results)
 
 
 class Departure:
