@@ -108,6 +108,7 @@ async def test_a_job_is_claimed_for_an_idle_worker_that_says_nothing(bed: Bed, p
 
 async def test_a_job_starts_before_its_worker_waits_for_the_next(bed: Bed, proxy: Proxy) -> None:
     waited: list[bool] = []
+    jobs: list[str] = []
     async with bed.worker(concurrency=10) as worker:
         bed.process = lambda job: waited.append(worker._parts.engine.is_blocking)
         for _ in range(2):
@@ -115,9 +116,24 @@ async def test_a_job_starts_before_its_worker_waits_for_the_next(bed: Bed, proxy
             job = await bed.queue.add("job")
             assert await job.state() is JobState.ACTIVE, "no claim stood"
             proxy.mode = Mode.PASS
-            await bed.has("completed", *bed.runs)
+            jobs.append(job.id)
+            await bed.has("completed", *jobs)
             await bed.is_idle(worker)
     assert waited == [False, False]
+
+
+async def test_a_worker_does_not_wait_while_an_outcome_is_under_way(bed: Bed, proxy: Proxy) -> None:
+    async with bed.worker(concurrency=10) as worker:
+        engine = worker._parts.engine
+        proxy.mode = Mode.LATE
+        job = await bed.queue.add("job")
+        await wait_until(lambda: engine.unsettled > 0)
+        for _ in range(10):  # turns of the event loop: time enough for what may be sent
+            await asyncio.sleep(0)
+        assert not engine.is_blocking
+        proxy.mode = Mode.PASS
+        await bed.has("completed", job.id)
+        await bed.is_idle(worker)
 
 
 async def test_a_worker_with_short_locks_asks_for_itself(bed: Bed, proxy: Proxy) -> None:

@@ -10,10 +10,10 @@ at the same time. It follows one that is still in flight, if it is a full one: t
 that. Nothing waits for company: what finishes while an exchange is in flight goes into the next. Outcomes wait in
 the outbox until a reply confirms them. Nothing else in the worker claims or settles.
 
-Modes: ready (work may be there: free slots are worth a claim) -> drained (a claim came back short; the waiter blocks
-on the marker, with a claim that stands behind it) -> ready (woken). A limited, paused or closing engine settles and
-does not claim; a claim in flight that meets a pause or the closing is given back. A closing engine ends when nothing is
-left in its hands.
+Modes: ready (work may be there: free slots are worth a claim) -> drained (a claim came back short; with nothing to be
+settled, the waiter blocks on the marker, with a claim that stands behind it) -> ready (woken). A limited, paused or
+closing engine settles and does not claim; a claim in flight that meets a pause or the closing is given back. A closing
+engine ends when nothing is left in its hands.
 """
 
 from __future__ import annotations
@@ -216,8 +216,9 @@ class Engine:
         self._changed.set()
 
     def _look_for_work(self) -> None:
-        waits = self.agenda.is_stopped or self._standing.jobs > 0 or self.unsettled > 0
-        if self.supply.is_ready or waits or self.supply.is_limited:
+        waits = self.agenda.is_stopped or self._standing.jobs > 0
+        is_busy = self.unsettled > 0 or len(self._landings) > 0
+        if self.supply.is_ready or waits or is_busy or self.supply.is_limited:
             self._drained.clear()
         else:
             self._drained.set()
@@ -230,7 +231,7 @@ class Engine:
                 self._intake.close_to(self._dispatch.sender.last_number)
                 self._give_back(self._slots.withdraw())
             self._outbox.add(held)  # behind them: it goes back in front of them
-            self._drained.clear()
+            self._drained.clear()  # the waiter may have been told already, and be about to pop
         if self._flying:
             if self._may_follow():
                 self._go_on()
@@ -358,7 +359,6 @@ class Engine:
         landing = Landing(flight, reply, flight.began + flight.request.lock_ms / 1000)
         if reply.any_iteration or self._landings:
             self._landings.append(landing)
-            self._drained.clear()
             return False
         landing = self._answered(landing)
         if is_occasion and (not (self._flying or self._grounded or self._pause_s) or self._may_follow()):

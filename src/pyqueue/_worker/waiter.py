@@ -1,6 +1,6 @@
 """Wait until there may be work, and wake the engine.
 
-    1. wait until the engine has found nothing ready (`Engine.wait_drained`)
+    1. wait until the engine has found nothing ready, and has nothing to settle or to land (`Engine.wait_drained`)
     2. block on the queue's marker for the drain delay: that is what a lost marker costs
     3. the engine's claim behind the pop (`standing`) tells what there is; where no claim stood:
        popped the base marker, or nothing in time: the engine asks Redis for jobs
