@@ -394,8 +394,9 @@ class JobSpec(Generic[DataT]):
         return cls(name, data, options)
 
 
-#: No options of a queue, but of its jobs.
-_JOB_OPTIONS: Final = frozenset(JobOptions.model_fields)
+#: No options of a queue: those of one job, and those that all its jobs may have in common.
+_OF_ONE_JOB: Final = ("job_id", "timestamp", "parent", "deduplication")
+_OF_ALL_JOBS: Final = tuple(name for name in JobOptions.model_fields if name not in {*_OF_ONE_JOB, "telemetry"})
 
 
 class QueueOptionFields(TypedDict, total=False):
@@ -413,7 +414,8 @@ class QueueOptions(OptionModel):
 
     hints: ClassVar[Mapping[str, str]] = {
         **JobOptions.hints,
-        **{name: f"that is an option of jobs; give default_job_options={{{name!r}: ...}}" for name in _JOB_OPTIONS},
+        **{name: f"that is an option of jobs; give default_job_options={{{name!r}: ...}}" for name in _OF_ALL_JOBS},
+        **dict.fromkeys(_OF_ONE_JOB, "that is an option of one job; give it to add"),
         "streams": "give {'events': {'maxLen': n}}, or 'max_len_events'",
         "url": CONNECTION_HINT,
     }

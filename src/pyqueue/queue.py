@@ -302,7 +302,7 @@ class Queue(Generic[DataT, ResultT]):
             for spec in map(JobSpec[DataT].parse, specs):
                 rows.append(self._encode(spec.name, spec.data, spec.options))  # noqa: PERF401  # their number is told
         except (ConfigurationError, PayloadError) as error:
-            raise type(error)(f"specs[{len(rows)}]: {error}") from None
+            raise type(error)(f"specs[{len(rows)}]: {error}") from error  # it may come from the caller's generator
         return rows
 
     async def _reply(self, answer: Answer) -> AddReply:

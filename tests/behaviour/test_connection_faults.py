@@ -367,7 +367,7 @@ async def test_missing_and_wrong_passwords_are_refusals(own_server: RedisServer,
 async def test_a_database_that_the_server_does_not_have_is_a_refusal(own_server: RedisServer) -> None:
     connection = Connection.open(f"redis://127.0.0.1:{own_server.port}/4711")
 
-    with pytest.raises(RedisRefused, match="a lower one, or raise `databases`") as refused:
+    with pytest.raises(RedisRefused, match="a lower one in the URL or client, or raise `databases`") as refused:
         await connection.commands.execute("PING")
 
     assert refused.value.code == "DBINDEX"

@@ -173,6 +173,7 @@ def test_an_option_that_resembles_nothing_lists_what_there_is() -> None:
         (lambda: job_options(retries=3), "use 'attempts'"),
         (lambda: job_options(timeout=30), "in the processor"),
         (lambda: QueueOptions.model_validate({"url": "redis://"}), "use 'connection'"),
+        (lambda: QueueOptions.model_validate({"job_id": "a"}), "give it to add"),
         (lambda: QueueOptions.model_validate({"attempts": 3}), "give default_job_options={'attempts': ...}"),
     ],
 )

@@ -44,8 +44,8 @@ REMEDIES: Final[dict[str, str]] = {
     "CLUSTERDOWN": "the cluster is not serving this slot: wait for the failover or repair the cluster",
     "TRYAGAIN": "the slot is being moved: it answers when that is done",
     "CROSSSLOT": "the keys of this queue are on different nodes: put a hash tag into the prefix, such as {bull}",
-    "DBINDEX": "the server has no database of the number in the URL: give a lower one, or raise `databases` there; a "
-    "cluster has only 0",
+    "DBINDEX": "the server has no database of this number: give a lower one in the URL or client, or raise `databases` "
+    "there; a cluster has only 0",
     "TLS": "one side does not trust the other: check authority (ssl_ca_certs), host name and client certificate",
     "NOREPLICAS": "fewer replicas are in reach than min-replicas-to-write asks for",
 }

@@ -59,7 +59,8 @@ def bulk_failure(results: Sequence[object], *, what: str) -> BulkAddError:
     errors = [result for result in results if isinstance(result, PyqueueError)]
     unknown = sum(isinstance(error, AddOutcomeUnknown) and error.may_be_stored for error in errors)
     doubt = f"; {unknown} of these may be stored all the same" if unknown else ""
-    fact = f"{len(errors)} of {len(results)} {what} were not {'confirmed as ' if unknown else ''}added{doubt}"
+    verb = "was" if len(errors) == 1 else "were"
+    fact = f"{len(errors)} of {len(results)} {what} {verb} not {'confirmed as ' if unknown else ''}added{doubt}"
     return BulkAddError(f"{fact}; `results` has the reason of each, such as: {errors[0]}", results=results)
 
 
