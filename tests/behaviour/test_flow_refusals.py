@@ -55,10 +55,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
         node("P", {**LEAF, "opts": {"removeOnComplet": True}}),
         r"flow.children\[0\]: unknown option",
     ),
-    "options that are no JobOptions": (FlowJob("P", "q", options={"delay": 1}), "flow: options of a FlowJob are"),  # type: ignore[arg-type]
+    "options that are no JobOptions": (FlowJob("P", "q", options={"delay": 1}), "flow: options of a FlowJob are"),  # type: ignore[arg-type]  # what is refused
     "children that are no list": ({**LEAF, "children": "abc"}, "flow: children is 'abc'"),
     "one child without a list": ({**LEAF, "children": LEAF}, "flow: children is"),
-    "a child that is no node": (node("P", node("A"), 7), r"flow.children\[1\]: node is 7"),  # type: ignore[arg-type]
+    "a child that is no node": (node("P", node("A"), 7), r"flow.children\[1\]: node is 7"),  # type: ignore[arg-type]  # what is refused
     "an id with a colon": (node("P", node("a:b:c")), r"flow.children\[0\]: job_id is 'a:b:c'"),
     "a number as id": (node("P", node("12")), r"flow.children\[0\]: job_id is '12'"),
     "the id of a key": (node("events"), "flow: job_id is 'events'"),
