@@ -6,6 +6,8 @@ import asyncio
 import gc
 import threading
 import time
+from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -41,6 +43,31 @@ async def test_a_script_runs_whether_the_server_knows_it_or_not(commands: Comman
     forgotten = await commands.call(ECHO, ["k"], ["v"])
 
     assert first == again == forgotten == [b"k", b"v", 7]
+
+
+@pytest.mark.needs_server
+async def test_a_script_is_loaded_apart_from_its_first_call(server: RedisServer) -> None:
+    """Compiling the longest takes the server as long as the longest calls."""
+
+    def calls(command: str) -> int:
+        return int(client.info("commandstats").get(f"cmdstat_{command}", {"calls": 0})["calls"])
+
+    unknown = lua_script("return 'apart'")
+    async with aclosing(Connection.open(server.url)) as connection:
+        with server.client() as client:
+            before = {command: calls(command) for command in ("eval", "evalsha", "script|load")}
+            assert await connection.commands.call(unknown, [], []) == b"apart"
+            made = {command: calls(command) - count for command, count in before.items()}
+    assert made == {"eval": 0, "evalsha": 2, "script|load": 1}
+
+
+@pytest.mark.needs_server
+async def test_a_user_who_may_not_load_scripts_runs_them_all_the_same(tmp_path: Path) -> None:
+    with RedisServer.started(tmp_path) as server:
+        with server.client() as client:
+            client.execute_command("ACL", "SETUSER", "restricted", "on", ">p", "~*", "+@all", "-script")
+        async with aclosing(Connection.open(f"redis://restricted:p@127.0.0.1:{server.port}/0")) as connection:
+            assert await connection.commands.call(ECHO, ["k"], ["v"]) == [b"k", b"v", 7]
 
 
 async def test_replies_are_raw(commands: Commands) -> None:

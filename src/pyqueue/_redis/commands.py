@@ -1,6 +1,6 @@
 """Run commands and scripts on whatever carries them, each under a deadline of its own.
 
-Does: EVALSHA with EVAL where the server does not know the script, deadlines, refusals of the server as `RedisRefused`.
+Does: EVALSHA, loading scripts that the server does not know, deadlines, refusals of the server as `RedisRefused`.
 Does not: repeat anything, wait for a server to come back (`outage` is for that) or know where the server is
 (`sources`). `connection` builds these; the store and the worker use them through the protocol `Commands`.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
-from redis.exceptions import AskError, NoScriptError, RedisError, TryAgainError
+from redis.exceptions import AskError, NoScriptError, RedisError, ResponseError, TryAgainError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from pyqueue._redis.links import Carrier, Link, is_unsent, mark_unsent
@@ -20,6 +20,7 @@ from pyqueue._redis.packing import pack, pack_script
 from pyqueue._redis.refusals import refusal_of
 from pyqueue._redis.resp3 import as_resp2
 from pyqueue._redis.scripts import Script
+from pyqueue.errors import RedisRefused
 from pyqueue.types import Arg
 
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class Commands(Protocol):
     async def call(
         self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, timeout_s: float | None = None
     ) -> Any:
-        """Run a script; one round trip, two where the server does not know it yet."""
+        """Run a script; one round trip, three where the server does not know it yet."""
         ...
 
     def idle(self, key: str) -> Link | None:
@@ -121,12 +122,26 @@ class RedisCommands:
     ) -> Any:
         deadline_s = self._deadline_s if timeout_s is None else timeout_s
         key = keys[0] if keys else None
-        began = time.monotonic()
+        until = time.monotonic() + deadline_s
+        packed = pack_script(script.sha, tuple(keys), args)
         try:
-            return await self._exchange(pack_script(script.sha, tuple(keys), args), key, deadline_s)
+            return await self._exchange(packed, key, deadline_s)
         except NoScriptError:
-            left_s = max(0.0, began + deadline_s - time.monotonic())
-            return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, left_s)
+            await self._load(script, key, _left_s(until))
+        try:
+            return await self._exchange(packed, key, _left_s(until))
+        except NoScriptError:  # forgotten again, or this user may not load scripts
+            return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, _left_s(until))
+
+    async def _load(self, script: Script, key: str | None, timeout_s: float) -> None:
+        """Let the server compile a script. That takes it as long as the longest calls, so it is none of them (EVAL)."""
+        try:
+            await self._exchange(pack(("SCRIPT", "LOAD", script.text)), key, timeout_s)
+        except (RedisRefused, ResponseError):
+            return
+        except BaseException as error:
+            mark_unsent(error)  # the call itself was refused
+            raise
 
     def idle(self, key: str) -> Link | None:
         return self._carrier.idle(key)
@@ -205,6 +220,10 @@ class RedisCommands:
             return error
         refusal.__cause__ = error
         return refusal
+
+
+def _left_s(until: float) -> float:
+    return max(0.0, until - time.monotonic())
 
 
 def block_time_s(command: Sequence[Arg]) -> float | None:
