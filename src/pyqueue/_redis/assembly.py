@@ -20,7 +20,7 @@ function, run when something of them is first used:
     lazy_parents_made = { child_completed = child_completed, ... } end return lazy_parents_made end
 
 and every mention of `child_completed` elsewhere reads `lazy_parents().child_completed`. The files know nothing of it.
-Comments are dropped. Called by `scripts` only.
+Comments and indentation are dropped. Called by `scripts` only.
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ _WORD: Final = re.compile(
     r"""(--[^\n]*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|(?<![\w.:])(?:(?<=local\ )|(?!\w+\ *=[^=]))[A-Za-z_]\w*)"""
 )
 _TABLE: Final = "includes"
+#: Indentation and empty lines, which the server would read, hash and keep for nothing.
+_INDENTATION: Final = re.compile(r"\n\s+")
 
 #: A text in pieces: what is between words, a word as `_WORD` has it, what is between, a word, ..., what is between.
 _Pieces: TypeAlias = Sequence[str]
@@ -64,7 +66,7 @@ def assemble(bodies: Mapping[str, str], groups: Sequence[Sequence[str]], rest: s
     names = {maker: [name for body in home for name in defined_names(body)] for maker, home in lazy.items()}
     spelled = {name: f"{_TABLE}.{name}" for name in functions}
     spelled |= {name: f"{maker}().{name}" for maker, defined in names.items() for name in defined}
-    return "\n".join(
+    text = "\n".join(
         [
             *(f"local {maker}_made local {maker}" for maker in lazy),
             *(_spelled(text, spelled) for text in values),
@@ -73,6 +75,7 @@ def assemble(bodies: Mapping[str, str], groups: Sequence[Sequence[str]], rest: s
             _spelled(rest_pieces, spelled),
         ]
     )
+    return _INDENTATION.sub("\n", text)
 
 
 def defined_names(body: str) -> list[str]:
