@@ -34,7 +34,7 @@ from pyqueue._store.producer import ADD_DEADLINE_S, ADD_TRY_S, Departure, add_fa
 from pyqueue._store.sender import Sender
 from pyqueue._store.store import Store
 from pyqueue.errors import AddOutcomeUnknown, PyqueueError
-from pyqueue.names import check_prefix, check_queue_name
+from pyqueue.names import check_id_is_text, check_prefix, check_queue_name
 from pyqueue.options import JobOptions, QueueOptions
 from pyqueue.queue import ConnectionSource
 from pyqueue.types import SERVER_CLOCK, Clock
@@ -130,7 +130,7 @@ class FlowProducer:
         Of each job at most `max_children` of each kind: completed, pending, failed, ignored failures, in this order.
         Children that were removed are left out. One round trip per 20 jobs, more for more children.
         """
-        return await read_flow(self._store, check_queue_name(queue_name), job_id, depth, max_children)
+        return await read_flow(self._store, check_queue_name(queue_name), check_id_is_text(job_id), depth, max_children)
 
     async def close(self) -> None:
         """Finish what was added, then close the connections that were opened here; a borrowed client stays open.

@@ -81,6 +81,13 @@ def check_job_id(job_id: object) -> str:
     return text
 
 
+def check_id_is_text(job_id: object) -> str:
+    """The id of a job to look for, whoever chose it; ConfigurationError for what is no text."""
+    if not isinstance(job_id, str):
+        raise ConfigurationError(f"job_id is {job_id!r}: give a text, as all ids are")
+    return job_id
+
+
 def check_text(value: object, what: str) -> str:
     """A text, not empty, that UTF-8 can encode; `what` names it in the error."""
     if not isinstance(value, str):

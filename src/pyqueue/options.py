@@ -48,7 +48,9 @@ PARENT_POLICIES: Final = (
 JOB_SHAPE: Final = "a JobSpec or a dictionary with name, data and opts"
 
 #: What users of other libraries look for.
-CONNECTION_HINT: Final = "use 'connection', which takes a URL or a redis.asyncio client"
+CONNECTION_HINTS: Final = dict.fromkeys(
+    ("url", "redis", "host", "port"), "use 'connection', which takes a URL or a redis.asyncio client"
+)
 
 #: Backoff types that need no strategy of the worker.
 BUILT_IN_BACKOFFS: Final = frozenset({"fixed", "exponential"})
@@ -203,6 +205,9 @@ def _backoff(value: object) -> Backoff:
         return value
     if isinstance(value, Mapping):
         return Backoff.model_validate(value)
+    if isinstance(value, str):
+        maker = f"Backoff.{value}(1000)" if value in BUILT_IN_BACKOFFS else f"Backoff.custom({value!r})"
+        raise ValueError(f"backoff is {value!r}: give {maker}")
     return Backoff(type="fixed", delay=milliseconds(value, "backoff"))
 
 
@@ -276,6 +281,9 @@ class JobOptions(OptionModel):
             "use 'attempts', an option of jobs that counts the first run",
         ),
         "timeout": "bound the work in the processor, as in 'async with asyncio.timeout(30)'",
+        **dict.fromkeys(("countdown", "eta"), "use 'delay', a timedelta or milliseconds from now"),
+        "cron": "use queue.schedulers.upsert",
+        "id": "use the option 'job_id'",
     }
 
     job_id: JobId | None = None
@@ -395,8 +403,10 @@ class JobSpec(Generic[DataT]):
 
 
 #: No options of a queue: those of one job, and those that all its jobs may have in common.
-_OF_ONE_JOB: Final = ("job_id", "timestamp", "parent", "deduplication")
-_OF_ALL_JOBS: Final = tuple(name for name in JobOptions.model_fields if name not in {*_OF_ONE_JOB, "telemetry"})
+OPTIONS_OF_ONE_JOB: Final = ("job_id", "timestamp", "parent", "deduplication")
+OPTIONS_OF_ALL_JOBS: Final = tuple(
+    name for name in JobOptions.model_fields if name not in {*OPTIONS_OF_ONE_JOB, "telemetry"}
+)
 
 
 class QueueOptionFields(TypedDict, total=False):
@@ -414,10 +424,13 @@ class QueueOptions(OptionModel):
 
     hints: ClassVar[Mapping[str, str]] = {
         **JobOptions.hints,
-        **{name: f"that is an option of jobs; give default_job_options={{{name!r}: ...}}" for name in _OF_ALL_JOBS},
-        **dict.fromkeys(_OF_ONE_JOB, "that is an option of one job; give it to add"),
+        **{
+            name: f"that is an option of jobs; give default_job_options={{{name!r}: ...}}"
+            for name in OPTIONS_OF_ALL_JOBS
+        },
+        **dict.fromkeys(OPTIONS_OF_ONE_JOB, "that is an option of one job; give it to add"),
         "streams": "give {'events': {'maxLen': n}}, or 'max_len_events'",
-        "url": CONNECTION_HINT,
+        **CONNECTION_HINTS,
     }
 
     prefix: Annotated[str, PlainValidator(check_prefix)] = "bull"

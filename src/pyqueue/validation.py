@@ -57,8 +57,9 @@ class OptionModel(BaseModel):
 
 def unknown_option(name: str, known: Iterable[str], hints: Mapping[str, str]) -> UnknownOption:
     """The error for an option that does not exist, with the nearest known name."""
-    if name in hints:
-        return UnknownOption(f"unknown option {name!r}: {hints[name]}")
+    hint = hints.get(name) or {_spelling(known): hint for known, hint in hints.items()}.get(_spelling(name))
+    if hint:
+        return UnknownOption(f"unknown option {name!r}: {hint}")
     likely = nearest(name, known)
     if likely:
         return UnknownOption(f"unknown option {name!r}: did you mean {likely!r}?")

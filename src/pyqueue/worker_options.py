@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypedDict, Unpack
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, ValidationInfo
 
 from pyqueue.names import check_prefix, check_text, check_worker_name
-from pyqueue.options import BUILT_IN_BACKOFFS, CONNECTION_HINT, AnyRetention, JobOptions, RateLimit, RetentionRule
+from pyqueue.options import (
+    BUILT_IN_BACKOFFS,
+    CONNECTION_HINTS,
+    OPTIONS_OF_ALL_JOBS,
+    OPTIONS_OF_ONE_JOB,
+    AnyRetention,
+    JobOptions,
+    RateLimit,
+    RetentionRule,
+)
 from pyqueue.types import BackoffStrategy
 from pyqueue.validation import Count, OptionModel, PositiveCount, PositiveDuration, Switch, shown
 
@@ -79,12 +88,13 @@ class WorkerOptions(OptionModel):
     hints: ClassVar[Mapping[str, str]] = {
         "autorun": "a worker runs in 'async with worker' or 'await worker.run()'",
         **JobOptions.hints,
+        **dict.fromkeys(OPTIONS_OF_ONE_JOB, "that is an option of one job; give it to Queue.add"),
         **dict.fromkeys(
-            ("attempts", "backoff"),
+            OPTIONS_OF_ALL_JOBS,
             "that is an option of jobs; give it to Queue.add, or to Queue in default_job_options",
         ),
         "settings": "give custom backoff strategies by name in 'backoffs'",
-        "url": CONNECTION_HINT,
+        **CONNECTION_HINTS,
     }
 
     prefix: Annotated[str, PlainValidator(check_prefix)] = "bull"

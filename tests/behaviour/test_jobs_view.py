@@ -63,7 +63,10 @@ async def test_what_is_no_job_is_not_found(queue: Queue[Any, Any], redis_client:
 
 @pytest.mark.parametrize("job_id", [5, None, b"5"])
 async def test_an_id_that_is_no_text_is_refused(queue: Queue[Any, Any], job_id: Any) -> None:
-    for refused in (queue.jobs.get, queue.jobs.remove):
+    def dependencies(job_id: Any) -> Any:
+        return queue.jobs.dependencies(job_id, "pending")
+
+    for refused in (queue.jobs.get, queue.jobs.remove, queue.jobs.state, queue.jobs.logs, dependencies):
         with pytest.raises(ConfigurationError, match=f"job_id is {job_id!r}: give a text"):
             await refused(job_id)
 

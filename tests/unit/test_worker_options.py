@@ -101,6 +101,8 @@ def test_bad_worker_options_are_refused(options: dict[str, Any], message: str) -
         ({"timeout": 30}, "in the processor"),
         ({"attempts": 3}, "give it to Queue.add"),
         ({"backoff": 3}, "give it to Queue.add"),
+        ({"delay": 3}, "give it to Queue.add"),
+        ({"jobId": "a"}, "an option of one job"),
         ({"max_retries": 3}, "use 'attempts', an option of jobs"),
         ({"url": "redis://"}, "use 'connection'"),
     ],

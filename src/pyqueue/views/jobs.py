@@ -19,7 +19,7 @@ from pyqueue.durations import milliseconds
 from pyqueue.errors import ConfigurationError, JobNotFound
 from pyqueue.job import Job
 from pyqueue.lazy_modules import LazyModule
-from pyqueue.names import RESERVED_IDS
+from pyqueue.names import RESERVED_IDS, check_id_is_text
 from pyqueue.states import JobState
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Jobs(Generic[DataT, ResultT]):
 
     async def state(self, job_id: str) -> JobState:
         """Where a job is; `unknown` if nowhere. One round trip, O(log n); O(n) in the wait list for a job there."""
-        return await inspecting.get_state(self._store, job_id)
+        return await inspecting.get_state(self._store, check_id_is_text(job_id))
 
     async def counts(self) -> dict[str, int]:
         """Jobs in each state, by its `JobState` or name: `counts["failed"]`. One round trip, O(1).
@@ -141,6 +141,7 @@ class Jobs(Generic[DataT, ResultT]):
     async def logs(self, job_id: str, start: int = 0, end: int = -1, *, asc: bool = True) -> tuple[_Rows, int]:
         """Rows of a job's log from `start` to `end` (inclusive), the oldest first or (not asc) the newest first; and
         how many there are. One round trip."""
+        check_id_is_text(job_id)
         if asc:
             return await inspecting.get_logs(self._store, job_id, start, end)
         rows, total = await inspecting.get_logs(self._store, job_id, -(end + 1), -(start + 1))
@@ -184,7 +185,7 @@ class Jobs(Generic[DataT, ResultT]):
         Two or more round trips, one more per 200 children up to `end` and per 50 jobs. Positions hold while the
         children of that kind stay.
         """
-        return await listing.list_dependencies(self._store, job_id, kind, start, end)
+        return await listing.list_dependencies(self._store, check_id_is_text(job_id), kind, start, end)
 
     async def deduplication_owner(self, deduplication_id: str) -> str | None:
         """Id of the job that owns a deduplication id, or None. One round trip."""
@@ -303,9 +304,7 @@ def _is_job_id(job_id: str) -> bool:
 
     ConfigurationError for what is no text.
     """
-    if not isinstance(job_id, str):
-        raise ConfigurationError(f"job_id is {job_id!r}: give a text, as all ids are")
-    first, *others = job_id.split(":")
+    first, *others = check_id_is_text(job_id).split(":")
     if not others:
         return bool(first) and first not in RESERVED_IDS
     return (len(others) == 2 and first not in RESERVED_IDS) or re.fullmatch(_SCHEDULED_ID, job_id) is not None
