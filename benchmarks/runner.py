@@ -14,6 +14,7 @@ from benchmarks.environments import Environment, NotInstalled, prepare
 from benchmarks.results import Results, Sample, Skipped, describe_machine
 from benchmarks.server import RedisServer
 from benchmarks.systems.catalogue import System
+from benchmarks.tables import number
 from benchmarks.workloads import Workload
 
 
@@ -39,7 +40,7 @@ def run(plan: Plan, keep: Callable[[Results], object] = lambda _: None) -> Resul
         options = {"repetitions": plan.repetitions, "scale": plan.scale, "payload_bytes": plan.payload_bytes}
         results = Results(describe_machine(server.version, {**options, "quick": plan.quick}))
         try:
-            environments = _prepare_all(plan.systems, results)
+            environments = _prepare_all(_able_systems(plan, results), results)
             progress = Progress(_number_of_runs(plan, environments))
             for workload in plan.workloads:
                 _run_workload(plan, workload, environments, server, results, progress)
@@ -83,6 +84,17 @@ def refusal(workload: Workload, system: System, *, quick: bool = False) -> str:
     return f"has no feature: {', '.join(sorted(missing))}" if missing else ""
 
 
+def _able_systems(plan: Plan, results: Results) -> list[System]:
+    """Systems that run anything of the plan: the others need not be installed. What each cannot run is noted, aloud."""
+    for workload in plan.workloads:
+        for system in plan.systems:
+            reason = refusal(workload, system, quick=plan.quick)
+            if reason and reason != NOT_MEANT:
+                results.skipped.append(Skipped(workload.name, system.name, reason))
+                print(f"SKIPPED {workload.name} on {system.title}: {reason}", file=sys.stderr, flush=True)
+    return [s for s in plan.systems if not all(refusal(w, s, quick=plan.quick) for w in plan.workloads)]
+
+
 def _prepare_all(systems: Sequence[System], results: Results) -> list[Environment]:
     environments = []
     for system in systems:
@@ -115,14 +127,7 @@ def _run_workload(
     results: Results,
     progress: Progress,
 ) -> None:
-    able = []
-    for environment in environments:
-        reason = refusal(workload, environment.system, quick=plan.quick)
-        if not reason:
-            able.append(environment)
-        elif reason != NOT_MEANT:
-            results.skipped.append(Skipped(workload.name, environment.system.name, reason))
-            print(f"SKIPPED {workload.name} on {environment.system.title}: {reason}", file=sys.stderr, flush=True)
+    able = [e for e in environments if not refusal(workload, e.system, quick=plan.quick)]
     for repetition in range(plan.repetitions if workload.repeats else 1):
         if workload.together:
             with ThreadPoolExecutor(max(1, len(able))) as threads:
@@ -169,4 +174,4 @@ def _note(
         return
     figures, notes = outcome
     results.samples.append(Sample(workload.name, name, repetition, figures, notes))
-    progress.say(workload, environment, f"{workload.headline} {figures[workload.headline]:,.4g}")
+    progress.say(workload, environment, f"{workload.headline} {number(figures[workload.headline])}")
