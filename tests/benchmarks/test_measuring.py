@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import bars, completeness, endurance, environments, growth, longer, page, plots, tables
+from benchmarks import bars, completeness, environments, growth, longer, page, plots, script_calls, tables
 from benchmarks.bench import figures, milliseconds
 from benchmarks.control import MARK
 from benchmarks.program import Report, ServerState
@@ -259,36 +259,58 @@ def entry(command: str, duration: int) -> dict[str, Any]:
     return {"command": command.encode(), "duration": duration}
 
 
-def test_slow_calls_bear_the_names_of_their_scripts() -> None:
+def test_script_calls_bear_the_names_of_their_scripts_and_stand_in_order() -> None:
     sha = scripts.load("settle_and_claim").sha
-    slow = endurance.script_calls(
-        [entry(f"EVALSHA {sha} 20 a b", 2500), entry("FLUSHALL", 9000), entry("EVAL x 0", 700)]
-    )
-    assert slow == [("settle_and_claim", 2500), ("(first call, with its text)", 700)]
-    assert endurance.describe("9 waiting", slow)[0] == (
-        "9 waiting: settle_and_claim: slowest 2.50 ms, 1 calls above 2 ms, 1 above 0.5 ms"
-    )
+    newest_first = [
+        *(entry(f"EVALSHA {sha} 20 a b", 2500), entry("FLUSHALL", 9000), entry(f"EVALSHA {sha} 20 a c", 700)),
+        *(
+            entry(f"EVAL {MARK}\nlocal call", 2100),
+            entry("SCRIPT LOAD local function", 1800),
+            entry("EVALSHA beef 0", 600),
+        ),
+    ]
+    assert script_calls.read(newest_first) == {
+        "settle_and_claim": [700, 2500],
+        script_calls.CONTROL: [2100],
+        script_calls.LOADING: [1800],
+        "beef": [600],
+    }
 
 
-def test_calls_of_the_control_have_a_name_of_their_own() -> None:
-    slow = endurance.script_calls([entry(f"EVAL {MARK}\nlocal call", 2100), entry("EVALSHA beef 0", 600)])
-    assert slow[0] == (endurance.CONTROL, 2100)
-    assert slow[1].script != endurance.CONTROL
-    assert endurance.above_bound(call.duration_us for call in slow) == 1
+def test_a_call_that_is_long_each_time_has_much_to_do() -> None:
+    runs = [{"add": [900, 3000, 2400], "drain": [2600]}, {"add": [4000, 800, 2300]}, {"add": [700, 900, 2100, 500]}]
+    assert script_calls.shortest(runs) == {"add": [700, 800, 2100, 500], "drain": [2600]}
+    assert script_calls.shortest([]) == {}
+
+
+def test_the_machine_and_the_control_are_told_apart_from_what_calls_take() -> None:
+    once = {"add": [3000, 1000], script_calls.CONTROL: [2500, 500], script_calls.LOADING: [1700]}
+    again = {"add": [1000, 1000], script_calls.CONTROL: [500, 500], script_calls.LOADING: []}
+    assert script_calls.measure([[once, again], [{"add": [2000]}]]) == {
+        "slowest_each_time_ms": 2.0,
+        "above_2_ms_each_time": 0,
+        "different_calls": 3,
+        "slowest_load_ms": 1.7,
+        "slowest_ms": 3.0,
+        "p999_ms": 3.0,
+        "above_2_ms": 1,
+        "calls": 5,
+        "above_2_ms_per_s": 1 / 0.008,
+        "control_slowest_ms": 2.5,
+        "control_p999_ms": 2.5,
+        "control_above_2_ms": 1,
+        "control_calls": 4,
+        "control_above_2_ms_per_s": 1 / 0.004,
+    }
+    assert script_calls.describe("9 waiting", [once, again])[0] == (
+        "9 waiting: add: slowest 3.00 ms, 1 of 4 calls above 2 ms; each time slowest 1.00 ms, 0 above 2 ms"
+    )
 
 
 def test_of_a_thousand_calls_the_longest_is_left_to_the_machine() -> None:
-    tally = endurance.Tally()
-    assert (tally.slowest_us, tally.p999_ms) == (0, 0.5)
-
-    slow = [endurance.SlowCall("add_jobs", duration_us) for duration_us in (700, 5000, 900, 600, 2100)]
-    tally.add(1000, 400_000, [*slow, endurance.SlowCall(endurance.CONTROL, 9000)], of_control=False)
-    tally.add(1000, 400_000, [], of_control=False)
-
-    assert (tally.calls, tally.busy_s, tally.above_bound, tally.slowest_us) == (2000, 0.8, 2, 5000)
-    assert tally.p999_ms == 0.9
-    tally.add(4000, 0, [], of_control=False)
-    assert tally.p999_ms == 0.5, "the others took less than what is collected"
+    calls = [5000, *[600] * 998, 900]
+    assert script_calls.measure([[{"add": calls}]])["p999_ms"] == 0.9
+    assert script_calls.measure([])["p999_ms"] == 0.0
 
 
 def test_a_system_without_a_feature_is_left_out_and_the_reason_is_said() -> None:
