@@ -6,7 +6,7 @@ calls are made several times, one that has much to do is slow each time, and one
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any, Final, TypeAlias
 
@@ -30,17 +30,9 @@ def read(entries: Sequence[dict[str, Any]]) -> Calls:
     names = {scripts.load(name).sha: name for name in scripts.names()}
     calls: Calls = {}
     for entry in reversed(entries):
-        command, _, rest = entry["command"].decode(errors="replace").partition(" ")
-        if is_control(entry):
-            name = CONTROL
-        elif command == "EVALSHA":
-            sha = rest.partition(" ")[0]
-            name = names.get(sha, sha)
-        elif command == "SCRIPT" and rest.startswith("LOAD "):
-            name = LOADING
-        else:
-            continue
-        calls.setdefault(name, []).append(entry["duration"])
+        name = _script(entry, names)
+        if name:
+            calls.setdefault(name, []).append(entry["duration"])
     return calls
 
 
@@ -89,6 +81,17 @@ def describe(situation: str, runs: Sequence[Calls]) -> list[str]:
         f" {_above_bound(always[name])} {bound}"
         for name in ranked
     ]
+
+
+def _script(entry: dict[str, Any], names: Mapping[str, str]) -> str:
+    """What an entry calls; empty for another command. names: of scripts, by SHA."""
+    if is_control(entry):
+        return CONTROL
+    command, _, rest = entry["command"].decode(errors="replace").partition(" ")
+    if command == "EVALSHA":
+        sha = rest.partition(" ")[0]
+        return names.get(sha, sha)
+    return LOADING if command == "SCRIPT" and rest.startswith("LOAD ") else ""
 
 
 def _own(runs: Iterable[Calls]) -> Iterator[list[int]]:
