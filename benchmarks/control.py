@@ -46,7 +46,7 @@ _SLICE: Final = 500
 class Control:
     """Context manager: calls the script again and again, in a thread, on a connection of its own.
 
-    It sends EVAL, which of what is measured only first calls do, so that the server's statistics tell its time apart.
+    It sends EVAL, which what is measured does not, so that the server's statistics tell its time apart.
     Its keys, `control:*`, are removed at the end.
     """
 

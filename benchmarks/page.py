@@ -72,7 +72,7 @@ def losses(results: Results) -> str:
 def _lead(results: Results, workload: Workload, figure: str, peer: str) -> str:
     """Both figures and how far the peer is ahead; empty where it is not, or by less than half a per cent."""
     ours, theirs = (results.summary(workload.name, name, figure) for name in ("pyqueue", peer))
-    if ours is None or theirs is None:
+    if ours is None or theirs is None or not results.are_comparable(workload.name, "pyqueue", peer):
         return ""
     values = f"{tables.number(theirs.median)}, pyqueue {tables.number(ours.median)}"
     ratio = results.ratio(workload.name, figure, "pyqueue", peer)

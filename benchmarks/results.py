@@ -80,6 +80,14 @@ class Results:
         pairs = [a / b for a, b in zip(ours, theirs, strict=False) if b]
         return statistics.median(pairs) if pairs else None
 
+    def are_comparable(self, workload: str, one: str, other: str) -> bool:
+        """Whether two systems were measured beside as many jobs, which figures such as `add_us@1000` tell."""
+        return self._levels(workload, one) == self._levels(workload, other)
+
+    def _levels(self, workload: str, system: str) -> set[str]:
+        samples = [s for s in self.samples if (s.workload, s.system) == (workload, system)]
+        return {figure for sample in samples for figure in sample.figures if "@" in figure and "control" not in figure}
+
     def add_system(self, environment: Environment) -> None:
         """Note what is compared."""
         system = environment.system

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from benchmarks.bench import Figures
 from benchmarks.control import is_control
@@ -16,13 +16,43 @@ from pyqueue._redis import scripts
 
 #: Longest that a script call may keep the server, at the default bounds.
 BOUND_US: Final = 2000
+#: The slow log gets what takes longer: what is slow, and script calls that have more than a few jobs to do. Not the
+#: commands that scripts call, a few microseconds each, which would be millions.
+LOGGED_US: Final = 50
+#: Scripts whose calls are all shorter are not described.
+DESCRIBED_US: Final = 500
 #: The name of the control among scripts.
 CONTROL: Final = "(control)"
 #: The name of SCRIPT LOAD among them: a server compiles a script once.
 LOADING: Final = "(loading a script)"
+#: The name of calls that carry the text of their script.
+WITH_TEXT: Final = "(a call with its text)"
 
-#: Microseconds of the calls of a run, by the names of their scripts, CONTROL and LOADING; the first call comes first.
+#: Microseconds of calls, by the names of their scripts, CONTROL and LOADING; the first call comes first.
 Calls: TypeAlias = dict[str, list[int]]
+
+
+class Phase(NamedTuple):
+    """A part of a run: what the slow log has of it."""
+
+    calls: Calls
+    is_ordered: bool
+    """Whether one client makes the same calls, one after the other, in each run."""
+
+
+class Total(NamedTuple):
+    """All calls of one side, also those too short for the slow log, and the server's time that they took."""
+
+    calls: int
+    busy_us: int
+
+
+class Run(NamedTuple):
+    """One of several runs of the same."""
+
+    phases: Sequence[Phase]
+    ours: Total
+    control: Total
 
 
 def read(entries: Sequence[dict[str, Any]]) -> Calls:
@@ -36,51 +66,51 @@ def read(entries: Sequence[dict[str, Any]]) -> Calls:
     return calls
 
 
-def shortest(runs: Sequence[Calls]) -> Calls:
-    """Per call the shortest of its runs. The n-th call of a script in one run is the n-th in the others, too.
+def each_time(runs: Sequence[Run]) -> list[Calls]:
+    """What calls take in each of several runs, per phase: the shortest of a call's times.
 
-    That is so where one client makes one call after the other. How many jobs the calls of a busy worker settle is left
-    to chance, so there it is the same for calls in general, not for each.
+    In an ordered phase that has as many calls of a script in all runs, the n-th of one run is the n-th of the others.
+    Elsewhere the longest are compared with the longest, the second longest with the second longest and so on, so that
+    nothing that is long in each run is lost, wherever it stands.
     """
-    names = dict.fromkeys(chain.from_iterable(runs))
-    longest = max(chain.from_iterable(chain.from_iterable(run.values()) for run in runs), default=0)
+    return [_shortest(phases) for phases in zip(*(run.phases for run in runs), strict=True)]
+
+
+def measure(situations: Sequence[Sequence[Run]]) -> Figures:
+    """The figures of several runs per situation: what calls take each time, of all calls, and of the control's."""
+    runs = list(chain.from_iterable(situations))
+    always = _descending(_own(chain.from_iterable(map(each_time, situations))))
     return {
-        name: [min(call) for call in zip_longest(*(run.get(name, ()) for run in runs), fillvalue=longest)]
-        for name in names
+        "slowest_each_time_ms": _longest_ms(always),
+        "above_2_ms_each_time": _above_bound(always),
+        "slowest_load_ms": _longest_ms(_descending(_named(runs, LOADING))),
+        **_tell(_descending(_own(_logged(runs))), [run.ours for run in runs]),
+        **{
+            f"control_{name}": figure
+            for name, figure in _tell(_descending(_named(runs, CONTROL)), [run.control for run in runs]).items()
+        },
     }
 
 
-def measure(situations: Sequence[Sequence[Calls]]) -> Figures:
-    """The figures of several runs per situation: of all calls, of what they take each time, and of the control's."""
-    ours = _descending(_own(chain.from_iterable(situations)))
-    each_time = _descending(_own(map(shortest, situations)))
-    controls = _descending(run.get(CONTROL, []) for run in chain.from_iterable(situations))
-    loads = _descending(run.get(LOADING, []) for run in chain.from_iterable(situations))
-    return {
-        "slowest_each_time_ms": _longest_ms(each_time),
-        "above_2_ms_each_time": _above_bound(each_time),
-        "different_calls": len(each_time),
-        "slowest_load_ms": _longest_ms(loads),
-        **_tell(ours),
-        **{f"control_{name}": figure for name, figure in _tell(controls).items()},
-    }
-
-
-def describe(situation: str, runs: Sequence[Calls]) -> list[str]:
+def describe(situation: str, runs: Sequence[Run]) -> list[str]:
     """Per script: its slowest call, how many were beyond the bound, and the same of what calls take each time.
 
-    The slowest comes first.
+    The slowest comes first, and those that are all short are left out.
     """
-    always = shortest(runs)
-    calls = {name: _descending(run.get(name, []) for run in runs) for name in always}
+    always = each_time(runs)
+    calls = {name: _descending(_named(runs, name)) for name in dict.fromkeys(chain.from_iterable(_logged(runs)))}
+    calls = {name: times for name, times in calls.items() if times[0] > DESCRIBED_US}
     ranked = sorted(calls, key=lambda name: calls[name][0], reverse=True)
+    return [f"{situation}: {name}: {_describe(name, calls[name], always)}" for name in ranked]
+
+
+def _describe(name: str, descending: Sequence[int], always: Sequence[Calls]) -> str:
     bound = f"above {BOUND_US / 1000:g} ms"
-    return [
-        f"{situation}: {name}: slowest {_longest_ms(calls[name]):.2f} ms, {_above_bound(calls[name])} of"
-        f" {len(calls[name]):,} calls {bound}; each time slowest {max(always[name]) / 1000:.2f} ms,"
-        f" {_above_bound(always[name])} {bound}"
-        for name in ranked
-    ]
+    all_of_them = f"slowest {_longest_ms(descending):.2f} ms, {_above_bound(descending)} {bound}"
+    if name in {CONTROL, LOADING}:
+        return all_of_them
+    repeated = _descending(phase.get(name, []) for phase in always)
+    return f"{all_of_them}; each time slowest {_longest_ms(repeated):.2f} ms, {_above_bound(repeated)} {bound}"
 
 
 def _script(entry: dict[str, Any], names: Mapping[str, str]) -> str:
@@ -91,25 +121,49 @@ def _script(entry: dict[str, Any], names: Mapping[str, str]) -> str:
     if command == "EVALSHA":
         sha = rest.partition(" ")[0]
         return names.get(sha, sha)
+    if command == "EVAL":
+        return WITH_TEXT
     return LOADING if command == "SCRIPT" and rest.startswith("LOAD ") else ""
 
 
-def _own(runs: Iterable[Calls]) -> Iterator[list[int]]:
-    return (calls for run in runs for name, calls in run.items() if name not in {CONTROL, LOADING})
+def _shortest(phases: Sequence[Phase]) -> Calls:
+    shortest: Calls = {}
+    for name in dict.fromkeys(chain.from_iterable(phase.calls for phase in phases)):
+        times = [phase.calls.get(name, []) for phase in phases]
+        if not all(phase.is_ordered for phase in phases) or len({len(calls) for calls in times}) > 1:
+            times = [sorted(calls, reverse=True) for calls in times]
+        none = max(map(max, filter(None, times)))  # a run that has fewer calls excuses none of the others
+        shortest[name] = [min(call) for call in zip_longest(*times, fillvalue=none)]
+    return shortest
+
+
+def _logged(runs: Iterable[Run]) -> Iterator[Calls]:
+    return (phase.calls for run in runs for phase in run.phases)
+
+
+def _named(runs: Iterable[Run], name: str) -> Iterator[list[int]]:
+    return (calls.get(name, []) for calls in _logged(runs))
+
+
+def _own(phases: Iterable[Calls]) -> Iterator[list[int]]:
+    return (times for calls in phases for name, times in calls.items() if name not in {CONTROL, LOADING})
 
 
 def _descending(calls: Iterable[Sequence[int]]) -> list[int]:
     return sorted(chain.from_iterable(calls), reverse=True)
 
 
-def _tell(descending: Sequence[int]) -> Figures:
-    above, busy_s = _above_bound(descending), sum(descending) / 1e6
+def _tell(descending: Sequence[int], totals: Sequence[Total]) -> Figures:
+    """Figures of one side. descending: its calls in the slow log."""
+    above, calls = _above_bound(descending), sum(total.calls for total in totals)
+    busy_s = sum(total.busy_us for total in totals) / 1e6
+    # What 99.9% do not exceed: what their own work takes, with few of those that the machine hits.
+    beyond = descending[calls // 1000 :]
     return {
         "slowest_ms": _longest_ms(descending),
-        # What 99.9% do not exceed: what their own work takes, with few of those that the machine hits.
-        "p999_ms": descending[len(descending) // 1000] / 1000 if descending else 0.0,
+        "p999_ms": (beyond[0] if beyond else LOGGED_US) / 1000,
         "above_2_ms": above,
-        "calls": len(descending),
+        "calls": calls,
         "above_2_ms_per_s": above / busy_s if busy_s else 0.0,
     }
 

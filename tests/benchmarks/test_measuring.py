@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -15,6 +15,7 @@ from benchmarks.control import MARK
 from benchmarks.program import Report, ServerState
 from benchmarks.results import REFERENCE, Results, Sample, Skipped, history_path, load
 from benchmarks.runner import NOT_MEANT, refusal
+from benchmarks.script_calls import Phase, Run, Total
 from benchmarks.statistics import percentile, summarize
 from benchmarks.systems import catalogue
 from benchmarks.task import Task
@@ -263,54 +264,81 @@ def test_script_calls_bear_the_names_of_their_scripts_and_stand_in_order() -> No
     sha = scripts.load("settle_and_claim").sha
     newest_first = [
         *(entry(f"EVALSHA {sha} 20 a b", 2500), entry("FLUSHALL", 9000), entry(f"EVALSHA {sha} 20 a c", 700)),
-        *(
-            entry(f"EVAL {MARK}\nlocal call", 2100),
-            entry("SCRIPT LOAD local function", 1800),
-            entry("EVALSHA beef 0", 600),
-        ),
+        *(entry(f"EVAL {MARK}\nlocal call", 2100), entry("EVAL return 1", 90), entry("EVALSHA beef 0", 600)),
+        *(entry("SCRIPT LOAD local function", 1800), entry("SCRIPT FLUSH", 3000)),
     ]
     assert script_calls.read(newest_first) == {
-        "settle_and_claim": [700, 2500],
-        script_calls.CONTROL: [2100],
         script_calls.LOADING: [1800],
         "beef": [600],
+        script_calls.WITH_TEXT: [90],
+        script_calls.CONTROL: [2100],
+        "settle_and_claim": [700, 2500],
     }
 
 
+NOTHING: Final = Total(0, 0)
+
+
+def run_of(*phases: Phase, ours: Total = NOTHING, control: Total = NOTHING) -> Run:
+    return Run(phases, ours, control)
+
+
 def test_a_call_that_is_long_each_time_has_much_to_do() -> None:
-    runs = [{"add": [900, 3000, 2400], "drain": [2600]}, {"add": [4000, 800, 2300]}, {"add": [700, 900, 2100, 500]}]
-    assert script_calls.shortest(runs) == {"add": [700, 800, 2100, 500], "drain": [2600]}
-    assert script_calls.shortest([]) == {}
+    def each_time(*calls: list[int], is_ordered: bool) -> list[int]:
+        runs = [run_of(Phase({"add": times} if times else {}, is_ordered)) for times in calls]
+        return script_calls.each_time(runs)[0]["add"]
+
+    assert each_time([900, 3000, 2400], [4000, 800, 2300], [700, 900, 2100], is_ordered=True) == [700, 800, 2100]
+    assert each_time([500, 2500], [2600, 500], is_ordered=False) == [2500, 500], "long in each run, wherever it stands"
+    assert each_time([500, 2500], [2600, 500, 500], is_ordered=True) == [2500, 500, 500], "not the same calls"
+    assert each_time([500, 500], [], is_ordered=True) == [500, 500]
+    assert script_calls.each_time([]) == []
 
 
 def test_the_machine_and_the_control_are_told_apart_from_what_calls_take() -> None:
     once = {"add": [3000, 1000], script_calls.CONTROL: [2500, 500], script_calls.LOADING: [1700]}
     again = {"add": [1000, 1000], script_calls.CONTROL: [500, 500], script_calls.LOADING: []}
-    assert script_calls.measure([[once, again], [{"add": [2000]}]]) == {
-        "slowest_each_time_ms": 2.0,
+    runs = [
+        run_of(Phase(once, is_ordered=True), ours=Total(5, 5000), control=Total(3, 3000)),
+        run_of(Phase(again, is_ordered=True), ours=Total(5, 5000), control=Total(3, 3000)),
+    ]
+    assert script_calls.measure([runs]) == {
+        "slowest_each_time_ms": 1.0,
         "above_2_ms_each_time": 0,
-        "different_calls": 3,
         "slowest_load_ms": 1.7,
         "slowest_ms": 3.0,
         "p999_ms": 3.0,
         "above_2_ms": 1,
-        "calls": 5,
-        "above_2_ms_per_s": 1 / 0.008,
+        "calls": 10,
+        "above_2_ms_per_s": 100.0,
         "control_slowest_ms": 2.5,
         "control_p999_ms": 2.5,
         "control_above_2_ms": 1,
-        "control_calls": 4,
-        "control_above_2_ms_per_s": 1 / 0.004,
+        "control_calls": 6,
+        "control_above_2_ms_per_s": 1 / 0.006,
     }
-    assert script_calls.describe("9 waiting", [once, again])[0] == (
-        "9 waiting: add: slowest 3.00 ms, 1 of 4 calls above 2 ms; each time slowest 1.00 ms, 0 above 2 ms"
-    )
+    assert script_calls.describe("9 waiting", runs) == [
+        "9 waiting: add: slowest 3.00 ms, 1 above 2 ms; each time slowest 1.00 ms, 0 above 2 ms",
+        "9 waiting: (control): slowest 2.50 ms, 1 above 2 ms",
+        "9 waiting: (loading a script): slowest 1.70 ms, 0 above 2 ms",
+    ]
 
 
 def test_of_a_thousand_calls_the_longest_is_left_to_the_machine() -> None:
-    calls = [5000, *[600] * 998, 900]
-    assert script_calls.measure([[{"add": calls}]])["p999_ms"] == 0.9
-    assert script_calls.measure([])["p999_ms"] == 0.0
+    def p999_ms(calls: int) -> float:
+        return script_calls.measure([[run_of(Phase(logged, is_ordered=True), ours=Total(calls, 1))]])["p999_ms"]
+
+    logged = {"add": [5000, 900, 600]}
+    assert p999_ms(1000) == 0.9
+    assert p999_ms(4000) == script_calls.LOGGED_US / 1000, "the others took less than what is logged"
+
+
+def test_systems_beside_fewer_jobs_are_not_compared() -> None:
+    far = Sample("growth", "pyqueue", 0, {"add_us@1000": 1.0, "add_us@1000000": 1.0, "worst_ratio": 2.0})
+    less_far = Sample("growth", "arq", 0, {"add_us@1000": 1.0, "worst_ratio": 1.0})
+    results = make_results(far, less_far)
+    assert not results.are_comparable("growth", "pyqueue", "arq")
+    assert "arq" not in page.losses(results)
 
 
 def test_a_system_without_a_feature_is_left_out_and_the_reason_is_said() -> None:
