@@ -40,7 +40,7 @@ def run(plan: Plan, keep: Callable[[Results], object] = lambda _: None) -> Resul
         options = {"repetitions": plan.repetitions, "scale": plan.scale, "payload_bytes": plan.payload_bytes}
         results = Results(describe_machine(server.version, {**options, "quick": plan.quick}))
         try:
-            environments = _prepare_all(_able_systems(plan, results), results)
+            environments = _prepare_all(able_systems(plan, results), results)
             progress = Progress(_number_of_runs(plan, environments))
             for workload in plan.workloads:
                 _run_workload(plan, workload, environments, server, results, progress)
@@ -84,7 +84,7 @@ def refusal(workload: Workload, system: System, *, quick: bool = False) -> str:
     return f"has no feature: {', '.join(sorted(missing))}" if missing else ""
 
 
-def _able_systems(plan: Plan, results: Results) -> list[System]:
+def able_systems(plan: Plan, results: Results) -> list[System]:
     """Systems that run anything of the plan: the others need not be installed. What each cannot run is noted, aloud."""
     for workload in plan.workloads:
         for system in plan.systems:

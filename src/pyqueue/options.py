@@ -28,6 +28,7 @@ from pyqueue.validation import (
     SignedCount,
     Switch,
     Text,
+    hint_of,
     nearest,
     shown,
     unknown_option,
@@ -281,9 +282,9 @@ class JobOptions(OptionModel):
             "use 'attempts', an option of jobs that counts the first run",
         ),
         "timeout": "bound the work in the processor, as in 'async with asyncio.timeout(30)'",
-        **dict.fromkeys(("countdown", "eta"), "use 'delay', a timedelta or milliseconds from now"),
+        **dict.fromkeys(("countdown", "eta"), "use 'delay' of a job, a timedelta or milliseconds from now"),
         "cron": "use queue.schedulers.upsert",
-        "id": "use the option 'job_id'",
+        "id": "use 'job_id' of a job",
     }
 
     job_id: JobId | None = None
@@ -355,7 +356,8 @@ def unknown_key(key: object, known: Iterable[str], value: object, hints: Mapping
     """The error for a key that the dictionary of a job does not have: options of the job go into its `opts`."""
     name, keys = str(key), tuple(known)
     hints = {**JobOptions.hints, **hints}
-    option = None if name in hints else nearest(name, (*keys, *JobOptions.model_fields))
+    is_hinted = hint_of(name, keys, hints) is not None
+    option = None if is_hinted else nearest(name, (*keys, *JobOptions.model_fields))
     if option is None or option in keys:
         return unknown_option(name, keys, hints)
     return UnknownOption(

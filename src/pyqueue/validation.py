@@ -57,13 +57,20 @@ class OptionModel(BaseModel):
 
 def unknown_option(name: str, known: Iterable[str], hints: Mapping[str, str]) -> UnknownOption:
     """The error for an option that does not exist, with the nearest known name."""
-    hint = hints.get(name) or {_spelling(known): hint for known, hint in hints.items()}.get(_spelling(name))
+    hint = hint_of(name, known, hints)
     if hint:
         return UnknownOption(f"unknown option {name!r}: {hint}")
     likely = nearest(name, known)
     if likely:
         return UnknownOption(f"unknown option {name!r}: did you mean {likely!r}?")
     return UnknownOption(f"unknown option {name!r}: the options are {', '.join(sorted(known))}")
+
+
+def hint_of(name: str, known: Iterable[str], hints: Mapping[str, str]) -> str | None:
+    """What to use instead of this name, in whatever spelling; None if nothing is known, or an option is spelled so."""
+    if name in hints or _spelling(name) in map(_spelling, known):
+        return hints.get(name)
+    return next((hint for other, hint in hints.items() if _spelling(other) == _spelling(name)), None)
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -93,6 +93,7 @@ class WorkerOptions(OptionModel):
             OPTIONS_OF_ALL_JOBS,
             "that is an option of jobs; give it to Queue.add, or to Queue in default_job_options",
         ),
+        "id": "use 'name', which the list of workers shows",
         "settings": "give custom backoff strategies by name in 'backoffs'",
         **CONNECTION_HINTS,
     }

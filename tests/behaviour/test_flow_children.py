@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -195,6 +195,8 @@ async def test_a_flow_is_read_back(bed: FlowBed) -> None:
     assert shape(await bed.producer.get_flow("q", "P", depth=1)) == "P"
     assert shape(await bed.producer.get_flow("q", "P", max_children=1)) == ("P", ["A", "B"])  # one of each kind
     assert await bed.producer.get_flow("q", "gone") is None
+    with pytest.raises(ConfigurationError, match="job_id is 5: give a text"):
+        await bed.producer.get_flow("q", cast(Any, 5))
 
 
 @pytest.mark.not_on("cluster", reason="the default prefix has no hash tag")

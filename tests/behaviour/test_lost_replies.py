@@ -36,6 +36,7 @@ from pyqueue import (
     Worker,
 )
 from pyqueue._redis.connection import Connection
+from pyqueue._redis.links import is_unsent
 from pyqueue._redis.outage import Outage
 from pyqueue._redis.scripts import load
 from pyqueue._store import producer as producer_module
@@ -490,10 +491,11 @@ async def test_the_rest_of_a_bulk_is_not_sent_into_a_silent_network(
 async def test_a_script_that_has_to_be_sent_keeps_the_deadline_of_the_call(
     through: Store, proxy: Proxy, client: Any
 ) -> None:
-    """Two round trips of 0.4 s each: the server does not know the script, and gets its text."""
+    """Three round trips of 0.4 s each: the server does not know the script, and is given it."""
     await through.commands.execute("PING")
     await client.script_flush()
     proxy.mode = Mode.DELAY
 
-    with pytest.raises(RedisTimeoutError):
+    with pytest.raises(RedisTimeoutError) as late:
         await through.call(load("count_jobs"), timeout_s=0.6)
+    assert is_unsent(late.value), "the server was asked for the script, and given it, but it ran nothing"

@@ -14,7 +14,7 @@ from benchmarks.bench import figures, milliseconds
 from benchmarks.control import MARK
 from benchmarks.program import Report, ServerState
 from benchmarks.results import REFERENCE, Results, Sample, Skipped, history_path, load
-from benchmarks.runner import NOT_MEANT, refusal
+from benchmarks.runner import NOT_MEANT, Plan, able_systems, refusal
 from benchmarks.script_calls import Phase, Run, Total
 from benchmarks.statistics import percentile, summarize
 from benchmarks.systems import catalogue
@@ -346,6 +346,13 @@ def test_a_system_without_a_feature_is_left_out_and_the_reason_is_said() -> None
     assert refusal(BY_NAME["limit_add"], catalogue.BY_NAME["arq"]) == NOT_MEANT
     assert refusal(BY_NAME["growth"], catalogue.BY_NAME["bullmq"]) == ""
     assert refusal(BY_NAME["growth"], catalogue.BY_NAME["bullmq"], quick=True) == NOT_MEANT
+
+
+def test_a_system_that_can_run_nothing_of_a_plan_need_not_be_installed() -> None:
+    results = make_results()
+    plan = Plan([catalogue.BY_NAME["rq"], catalogue.BY_NAME["pyqueue"]], [BY_NAME["process_10"], BY_NAME["limit_add"]])
+    assert [system.name for system in able_systems(plan, results)] == ["pyqueue"]
+    assert results.skipped == [Skipped("process_10", "rq", "has no feature: concurrency")]
 
 
 NPM_SAID = """

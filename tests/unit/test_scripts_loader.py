@@ -338,6 +338,7 @@ def test_the_scripts_of_the_library_load(name: str) -> None:
 
     assert script.header.summary.endswith(".")
     assert script.keys, "a cluster needs a key to know where to run the script"
+    assert not re.search(r"\s\n|\n\s", script.text), "what the server reads, hashes and keeps for nothing"
 
 
 def test_every_code_of_the_scripts_is_in_the_table_of_errors() -> None:

@@ -103,6 +103,8 @@ def test_bad_worker_options_are_refused(options: dict[str, Any], message: str) -
         ({"backoff": 3}, "give it to Queue.add"),
         ({"delay": 3}, "give it to Queue.add"),
         ({"jobId": "a"}, "an option of one job"),
+        ({"id": "w1"}, "use 'name'"),
+        ({"removeoncomplete": True}, "did you mean 'remove_on_complete'"),
         ({"max_retries": 3}, "use 'attempts', an option of jobs"),
         ({"url": "redis://"}, "use 'connection'"),
     ],

@@ -20,7 +20,7 @@ function, run when something of them is first used:
     lazy_parents_made = { child_completed = child_completed, ... } end return lazy_parents_made end
 
 and every mention of `child_completed` elsewhere reads `lazy_parents().child_completed`. The files know nothing of it.
-Comments and indentation are dropped. Called by `scripts` only.
+Comments are dropped, and in the end indentation. Called by `scripts` only.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ _WORD: Final = re.compile(
     r"""(--[^\n]*|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|(?<![\w.:])(?:(?<=local\ )|(?!\w+\ *=[^=]))[A-Za-z_]\w*)"""
 )
 _TABLE: Final = "includes"
-#: Indentation and empty lines, which the server would read, hash and keep for nothing.
-_INDENTATION: Final = re.compile(r"\n\s+")
+#: Indentation, empty lines, and what is left of lines before a comment. No text in Lua here goes on in the next line.
+_INDENTATION: Final = re.compile(r"\s*\n\s*")
 
 #: A text in pieces: what is between words, a word as `_WORD` has it, what is between, a word, ..., what is between.
 _Pieces: TypeAlias = Sequence[str]
@@ -66,7 +66,7 @@ def assemble(bodies: Mapping[str, str], groups: Sequence[Sequence[str]], rest: s
     names = {maker: [name for body in home for name in defined_names(body)] for maker, home in lazy.items()}
     spelled = {name: f"{_TABLE}.{name}" for name in functions}
     spelled |= {name: f"{maker}().{name}" for maker, defined in names.items() for name in defined}
-    text = "\n".join(
+    return "\n".join(
         [
             *(f"local {maker}_made local {maker}" for maker in lazy),
             *(_spelled(text, spelled) for text in values),
@@ -75,6 +75,10 @@ def assemble(bodies: Mapping[str, str], groups: Sequence[Sequence[str]], rest: s
             _spelled(rest_pieces, spelled),
         ]
     )
+
+
+def without_indentation(text: str) -> str:
+    """The same lines without what the server would read, hash and keep for nothing."""
     return _INDENTATION.sub("\n", text)
 
 

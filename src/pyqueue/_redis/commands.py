@@ -50,7 +50,7 @@ class Commands(Protocol):
     async def call(
         self, script: Script, keys: Sequence[str], args: Sequence[Arg], *, timeout_s: float | None = None
     ) -> Any:
-        """Run a script; one round trip, three where the server does not know it yet."""
+        """Run a script; one round trip, three where the server does not know it yet, four where it must not load it."""
         ...
 
     def idle(self, key: str) -> Link | None:
@@ -127,14 +127,15 @@ class RedisCommands:
         try:
             return await self._exchange(packed, key, deadline_s)
         except NoScriptError:
-            await self._load(script, key, _left_s(until))
+            await self._load(script, key, self._left_s(until))
         try:
-            return await self._exchange(packed, key, _left_s(until))
-        except NoScriptError:  # forgotten again, or this user may not load scripts
-            return await self._exchange(pack(("EVAL", script.text, len(keys), *keys, *args)), key, _left_s(until))
+            return await self._exchange(packed, key, self._left_s(until))
+        except NoScriptError:  # forgotten again, not to be loaded by this user, or asked of another node (ASK)
+            text = pack(("EVAL", script.text, len(keys), *keys, *args))
+            return await self._exchange(text, key, self._left_s(until))
 
     async def _load(self, script: Script, key: str | None, timeout_s: float) -> None:
-        """Let the server compile a script. That takes it as long as the longest calls, so it is none of them (EVAL)."""
+        """Let the server compile a script, apart from the call: both may take it as long as the longest calls do."""
         try:
             await self._exchange(pack(("SCRIPT", "LOAD", script.text)), key, timeout_s)
         except (RedisRefused, ResponseError):
@@ -142,6 +143,15 @@ class RedisCommands:
         except BaseException as error:
             mark_unsent(error)  # the call itself was refused
             raise
+
+    def _left_s(self, until: float) -> float:
+        """Time for another try of a call that the server has refused to run."""
+        left_s = until - time.monotonic()
+        if left_s > 0:
+            return left_s
+        late = RedisTimeoutError(f"{self._label}: no time left to let the server know the script")
+        mark_unsent(late)
+        raise late
 
     def idle(self, key: str) -> Link | None:
         return self._carrier.idle(key)
@@ -220,10 +230,6 @@ class RedisCommands:
             return error
         refusal.__cause__ = error
         return refusal
-
-
-def _left_s(until: float) -> float:
-    return max(0.0, until - time.monotonic())
 
 
 def block_time_s(command: Sequence[Arg]) -> float | None:

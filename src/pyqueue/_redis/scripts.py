@@ -14,7 +14,7 @@ from functools import cache
 from hashlib import sha1
 from operator import itemgetter
 
-from pyqueue._redis.assembly import assemble, defined_names
+from pyqueue._redis.assembly import assemble, defined_names, without_indentation
 from pyqueue._redis.bindings import bindings, fast_path, option_defaults
 from pyqueue._redis.keys import QueueKeys
 from pyqueue._redis.lua_files import Header, ScriptHeaderError, directory, read_header
@@ -98,6 +98,7 @@ def load(name: str, *, is_fast: bool = True) -> Script:
     text = assemble(bodies, header.lazy, f"{bindings(header)}\n{header.body}\n")
     if is_fast and name in fast_paths():
         text = fast_path(header, _fast_path(header).body) + text
+    text = without_indentation(text)
     errors = {code: error for part in (*includes, header) for code, error, _ in part.errors}
     args = tuple(arg for arg, _, _ in header.args)
     events = sorted({event for part in (*includes, header) for event in part.events})
