@@ -91,10 +91,22 @@ def test_an_unusable_url_is_refused_at_once(url: str) -> None:
         Connection.open(url)
 
 
+@pytest.mark.parametrize("end", [":port", ":6379/one", "/1x", "/-1", "/1/2", "?db=-1", "/%2d1"])
+def test_a_port_or_database_that_is_no_number_is_told_with_the_form_of_a_url(end: str) -> None:
+    with pytest.raises(ConfigurationError, match="user:password@host:6379/0, where port and database are numbers"):
+        Connection.open(f"redis://localhost{end}")
+
+
+@pytest.mark.parametrize(("end", "database"), [("", 0), ("/", 0), ("/2", 2), ("/2/", 2), ("?db=3", 3), ("/4?db=5", 5)])
+def test_the_database_is_the_path_or_an_option(end: str, database: int) -> None:
+    assert Connection.open(f"redis://localhost{end}").url_safe.endswith(f"/{database}")
+
+
 @pytest.mark.parametrize(
     "url",
     [
         f"redis://:{PASSWORD}@localhost:port",
+        f"redis://:a/{PASSWORD}@localhost:1",
         f"redis://:a#{PASSWORD}@localhost:1",
         f"redis://:{PASSWORD}@localhost?socket_timeout=soon",
         f"redis://:{PASSWORD}@localhost?colour=blue",

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Protocol, cast
+from urllib.parse import unquote, urlsplit
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import Connection as TcpConnection
@@ -41,6 +43,8 @@ _NOT_COPIED: Final = frozenset(
     | {"encoder_class", "event_dispatcher", "health_check_interval", "himport_registry"}
     | {"driver_info", "legacy_responses", "lib_name", "lib_version"}
 )
+#: The path of a URL: none, or the number of a database.
+_DATABASE: Final = "/?|/[0-9]+/?"
 _NOT_COPIED_PREFIXES: Final = ("maint", "oss_cluster", "orig_", "retry")
 
 
@@ -160,9 +164,15 @@ def source_of_url(url: str) -> ServerSource:
     scheme = url.partition("://")[0]
     try:
         settings: dict[str, Any] = dict(parse_url(url))
+        if (scheme != "unix" and not re.fullmatch(_DATABASE, unquote(urlsplit(url).path))) or settings.get("db", 0) < 0:
+            raise ValueError  # what the parser takes for database 0
     except ValueError:
         # The message of the parser may hold a part of the password.
-        raise ConfigurationError(f"cannot read this {scheme}:// URL (not shown: it may hold a password)") from None
+        form = "/path/of/socket?db=0" if scheme == "unix" else "user:password@host:6379/0"
+        raise ConfigurationError(
+            f"cannot read this {scheme}:// URL (not shown: it may hold a password): it has the form {scheme}://{form}, "
+            "where port and database are numbers, and a '/' or '@' of a password is written %2F or %40"
+        ) from None
     connection_class = settings.pop("connection_class", TcpConnection)
     settings.pop("max_connections", None)
     return ServerSource(connection_class, settings, label_of(settings, scheme))
