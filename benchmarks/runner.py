@@ -40,7 +40,8 @@ def run(plan: Plan, keep: Callable[[Results], object] = lambda _: None) -> Resul
         options = {"repetitions": plan.repetitions, "scale": plan.scale, "payload_bytes": plan.payload_bytes}
         results = Results(describe_machine(server.version, {**options, "quick": plan.quick}))
         try:
-            environments = _prepare_all(able_systems(plan, results), results)
+            note_refusals(plan, results)
+            environments = _prepare_all(able_systems(plan), results)
             progress = Progress(_number_of_runs(plan, environments))
             for workload in plan.workloads:
                 _run_workload(plan, workload, environments, server, results, progress)
@@ -84,14 +85,18 @@ def refusal(workload: Workload, system: System, *, quick: bool = False) -> str:
     return f"has no feature: {', '.join(sorted(missing))}" if missing else ""
 
 
-def able_systems(plan: Plan, results: Results) -> list[System]:
-    """Systems that run anything of the plan: the others need not be installed. What each cannot run is noted, aloud."""
+def note_refusals(plan: Plan, results: Results) -> None:
+    """Note, aloud, what systems have no feature for."""
     for workload in plan.workloads:
         for system in plan.systems:
             reason = refusal(workload, system, quick=plan.quick)
             if reason and reason != NOT_MEANT:
                 results.skipped.append(Skipped(workload.name, system.name, reason))
                 print(f"SKIPPED {workload.name} on {system.title}: {reason}", file=sys.stderr, flush=True)
+
+
+def able_systems(plan: Plan) -> list[System]:
+    """Systems that run anything of the plan: the others need not be installed."""
     return [s for s in plan.systems if not all(refusal(w, s, quick=plan.quick) for w in plan.workloads)]
 
 

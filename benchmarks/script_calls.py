@@ -132,8 +132,8 @@ def _shortest(phases: Sequence[Phase]) -> Calls:
         times = [phase.calls.get(name, []) for phase in phases]
         if not all(phase.is_ordered for phase in phases) or len({len(calls) for calls in times}) > 1:
             times = [sorted(calls, reverse=True) for calls in times]
-        none = max(map(max, filter(None, times)))  # a run that has fewer calls excuses none of the others
-        shortest[name] = [min(call) for call in zip_longest(*times, fillvalue=none)]
+        longest = max(map(max, filter(None, times)))  # for a run that has fewer calls: it excuses none of the others
+        shortest[name] = [min(call) for call in zip_longest(*times, fillvalue=longest)]
     return shortest
 
 

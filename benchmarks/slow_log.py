@@ -73,17 +73,16 @@ def _slow_log(bench: Bench) -> Figures:
 
 
 def _run(bench: Bench, situation: Situation, jobs: int) -> Run:
-    client, port = bench.server.client, bench.server.port
-    url = f"redis://127.0.0.1:{port}"
+    client, url = bench.server.client, _url(bench)
     bench.server.empty()
     client.script_flush()
     _set(client, {"slowlog-log-slower-than": script_calls.LOGGED_US, "slowlog-max-len": LONGEST_LOG})
-    with redis.Redis(port=port, db=CONTROL_DATABASE) as apart, Control(apart) as control:
+    with redis.Redis(port=bench.server.port, db=CONTROL_DATABASE) as apart, Control(apart) as control:
         situation.fill(bench, jobs)
         filled = _phase(client, is_ordered=True)
-        asyncio.run(_beside(url, partial(_use, url)))
+        asyncio.run(_with_queue(url, partial(_use, url)))
         used = _phase(client, is_ordered=False)  # how many jobs a call of a busy worker settles is left to chance
-        asyncio.run(_beside(url, situation.end))
+        asyncio.run(_with_queue(url, situation.end))
         ended = _phase(client, is_ordered=True)
     stats: dict[str, Any] = client.info("commandstats")
     called, evaluated = stats["cmdstat_evalsha"], stats["cmdstat_eval"]
@@ -105,7 +104,11 @@ def _phase(client: redis.Redis, *, is_ordered: bool) -> Phase:
     return Phase(script_calls.read(entries), is_ordered)
 
 
-async def _beside(url: str, act: Callable[[Queue[Any, Any]], Awaitable[object]]) -> None:
+def _url(bench: Bench) -> str:
+    return f"redis://127.0.0.1:{bench.server.port}"
+
+
+async def _with_queue(url: str, act: Callable[[Queue[Any, Any]], Awaitable[object]]) -> None:
     async with Queue[Any, Any]("bench", connection=url) as queue:
         await act(queue)
 
@@ -115,13 +118,12 @@ def _fill_waiting(bench: Bench, jobs: int) -> None:
 
 
 def _fill_delayed(bench: Bench, jobs: int) -> None:
-    async def fill() -> None:
+    async def fill(queue: Queue[Any, Any]) -> None:
         spec = JobSpec("job", {"payload": "x" * bench.payload_bytes}, JobOptions(delay=HOUR_MS))
-        async with Queue[Any, Any]("bench", connection=f"redis://127.0.0.1:{bench.server.port}") as queue:
-            for first in range(0, jobs, BULK):
-                await queue.add_bulk([spec] * min(BULK, jobs - first))
+        for first in range(0, jobs, BULK):
+            await queue.add_bulk([spec] * min(BULK, jobs - first))
 
-    asyncio.run(fill())
+    asyncio.run(_with_queue(_url(bench), fill))
 
 
 def _fill_completed(bench: Bench, jobs: int) -> None:

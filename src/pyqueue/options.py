@@ -276,14 +276,13 @@ class JobOptions(OptionModel):
 
     hints: ClassVar[Mapping[str, str]] = {
         "debounce": "it was removed from BullMQ; use 'deduplication'",
-        "repeat": "use queue.schedulers.upsert",
+        **dict.fromkeys(("repeat", "cron"), "use queue.schedulers.upsert"),
         **dict.fromkeys(
             ("retries", "max_retries", "tries", "max_tries"),
             "use 'attempts', an option of jobs that counts the first run",
         ),
         "timeout": "bound the work in the processor, as in 'async with asyncio.timeout(30)'",
         **dict.fromkeys(("countdown", "eta"), "use 'delay' of a job, a timedelta or milliseconds from now"),
-        "cron": "use queue.schedulers.upsert",
         "id": "use 'job_id' of a job",
     }
 

@@ -48,7 +48,6 @@ async def test_a_script_runs_whether_the_server_knows_it_or_not(commands: Comman
 @pytest.mark.needs_server
 async def test_a_script_is_loaded_apart_from_its_first_call(server: RedisServer) -> None:
     """Compiling the longest takes the server as long as the longest calls."""
-
     with server.client() as client:
         client.script_flush()
         client.config_resetstat()

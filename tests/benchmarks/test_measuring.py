@@ -14,7 +14,7 @@ from benchmarks.bench import figures, milliseconds
 from benchmarks.control import MARK
 from benchmarks.program import Report, ServerState
 from benchmarks.results import REFERENCE, Results, Sample, Skipped, history_path, load
-from benchmarks.runner import NOT_MEANT, Plan, able_systems, refusal
+from benchmarks.runner import NOT_MEANT, Plan, able_systems, note_refusals, refusal
 from benchmarks.script_calls import Phase, Run, Total
 from benchmarks.statistics import percentile, summarize
 from benchmarks.systems import catalogue
@@ -351,7 +351,8 @@ def test_a_system_without_a_feature_is_left_out_and_the_reason_is_said() -> None
 def test_a_system_that_can_run_nothing_of_a_plan_need_not_be_installed() -> None:
     results = make_results()
     plan = Plan([catalogue.BY_NAME["rq"], catalogue.BY_NAME["pyqueue"]], [BY_NAME["process_10"], BY_NAME["limit_add"]])
-    assert [system.name for system in able_systems(plan, results)] == ["pyqueue"]
+    assert [system.name for system in able_systems(plan)] == ["pyqueue"]
+    note_refusals(plan, results)
     assert results.skipped == [Skipped("process_10", "rq", "has no feature: concurrency")]
 
 

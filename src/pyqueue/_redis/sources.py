@@ -43,9 +43,9 @@ _NOT_COPIED: Final = frozenset(
     | {"encoder_class", "event_dispatcher", "health_check_interval", "himport_registry"}
     | {"driver_info", "legacy_responses", "lib_name", "lib_version"}
 )
+_NOT_COPIED_PREFIXES: Final = ("maint", "oss_cluster", "orig_", "retry")
 #: The path of a URL: none, or the number of a database.
 _DATABASE: Final = "/?|/[0-9]+/?"
-_NOT_COPIED_PREFIXES: Final = ("maint", "oss_cluster", "orig_", "retry")
 
 
 # redis-py leaves these two without types.
